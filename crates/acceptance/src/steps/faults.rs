@@ -1,0 +1,93 @@
+//! The shared servers, harmed and brought back. Scenarios with these sentences are tagged `@serial`.
+
+use cucumber::{given, when};
+use sandbox::Link;
+
+use crate::eventually::eventually;
+use crate::failed::Step;
+use crate::steps::services::until_orders_are_under_way;
+use crate::world::World;
+
+use anyhow::ensure;
+
+#[given("the broker is down")]
+#[when("the broker is stopped")]
+async fn the_broker_is_down(world: &mut World) -> Step {
+    world.prepare().await?.sandbox().rabbitmq.stop().await?;
+    world.down.broker = true;
+    Ok(())
+}
+
+#[when("the broker is restarted while orders are under way")]
+async fn the_broker_is_restarted(world: &mut World) -> Step {
+    until_orders_are_under_way(world).await?;
+    let rabbitmq = &world.stack()?.sandbox().rabbitmq;
+    rabbitmq.stop().await?;
+    world.down.broker = true;
+    Ok(())
+}
+
+#[when("the broker is killed while orders are under way")]
+async fn the_broker_is_killed(world: &mut World) -> Step {
+    world.stack()?.until_topology_is_old().await?;
+    until_orders_are_under_way(world).await?;
+    world.stack()?.sandbox().rabbitmq.kill().await?;
+    world.down.broker = true;
+    Ok(())
+}
+
+#[when("the broker comes back")]
+async fn the_broker_comes_back(world: &mut World) -> Step {
+    world.stack()?.sandbox().rabbitmq.start().await?;
+    world.down.broker = false;
+    Ok(())
+}
+
+#[given("the databases are down")]
+async fn the_databases_are_down(world: &mut World) -> Step {
+    world.prepare().await?.sandbox().postgres.stop().await?;
+    world.down.databases = true;
+    Ok(())
+}
+
+#[when("the databases are killed while orders are under way")]
+async fn the_databases_are_killed(world: &mut World) -> Step {
+    until_orders_are_under_way(world).await?;
+    world.stack()?.sandbox().postgres.kill().await?;
+    world.down.databases = true;
+    Ok(())
+}
+
+#[when("the databases come back")]
+async fn the_databases_come_back(world: &mut World) -> Step {
+    world.stack()?.sandbox().postgres.start().await?;
+    world.down.databases = false;
+    Ok(())
+}
+
+#[when("the broker cannot be reached")]
+async fn the_broker_cannot_be_reached(world: &mut World) -> Step {
+    let link = world.stack()?.sandbox().rabbitmq.link();
+    ensure!(
+        link.open_connections() > 0,
+        "nobody is connected to the broker, so nobody would notice"
+    );
+    link.set_link(Link::Down);
+    eventually("the connections to the broker are cut", || async move {
+        // Clients that try again are cut off at once, and counted for a moment.
+        ensure!(
+            link.open_connections() <= 1,
+            "{} are open",
+            link.open_connections()
+        );
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[when("the broker can be reached again")]
+async fn the_broker_can_be_reached_again(world: &mut World) -> Step {
+    world.stack()?.sandbox().rabbitmq.link().set_link(Link::Up);
+    Ok(())
+}

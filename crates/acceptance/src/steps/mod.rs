@@ -1,0 +1,14 @@
+//! The features' sentences, one file per subject.
+//!
+//! Not here: waiting (`eventually`), and what must hold after every scenario (`check`).
+
+mod accounts;
+mod api;
+mod documentation;
+mod faults;
+mod health;
+mod messages;
+mod orders;
+mod poison;
+mod rush;
+mod services;

@@ -1,0 +1,101 @@
+//! Messages that cannot be processed.
+
+use anyhow::{bail, ensure};
+use contracts::topology::{ORDER_RESULTS, PAYMENT_REQUESTS, Route};
+use contracts::{
+    DeclineReason, MessageId, Money, OrderId, OrderUid, Outcome, PaymentRequested, PaymentSettled,
+    UserId,
+};
+use cucumber::{then, when};
+use lapin::types::{AMQPValue, FieldTable};
+
+use crate::audit;
+use crate::eventually::eventually;
+use crate::failed::Step;
+use crate::parameters::Which;
+use crate::process::Service;
+use crate::steps::messages::{properties, publish};
+use crate::world::World;
+
+#[when(expr = "{service} is sent a message {string}")]
+async fn is_sent_poison(world: &mut World, service: Which, fault: String) -> Step {
+    let route = queue_of(service.0)?;
+    let good = good_body(service.0);
+    let whole = properties(route.kind, Some(MessageId::new()));
+    let (body, properties) = match fault.as_str() {
+        "that is cut short" => (good[..good.len() / 2].to_owned(), whole),
+        "without any content" => (String::new(), whole),
+        "without an id" => (good, properties(route.kind, None)),
+        "with an id that is none" => (good, whole.with_message_id("42".into())),
+        "of an unknown type" => (good, whole.with_kind("payment.imagined".into())),
+        "of a version to come" => (good, whole.with_headers(version(2))),
+        "about no money" => (good.replace("1.00", "0.00"), whole),
+        "about less than no money" => (good.replace("1.00", "-1.00"), whole),
+        "that is compressed" => (good, whole.with_content_encoding("gzip".into())),
+        "about an order that nobody placed" => (good, whole),
+        other => bail_unknown(other)?,
+    };
+    Ok(publish(world.stack()?, route.kind, &body, properties).await?)
+}
+
+#[then(expr = "{service} has parked it as {word}")]
+async fn has_parked_it(world: &mut World, service: Which, reason: String) -> Step {
+    let queue = queue_of(service.0)?.queue;
+    let (stack, reason) = (world.stack()?, reason.as_str());
+    eventually("the message is parked", || async move {
+        let parked = audit::parked(stack, service.0).await?;
+        ensure!(!parked.is_empty(), "nothing is parked");
+        let as_expected =
+            parked.len() == 1 && parked[0].queue == queue && parked[0].reason == reason;
+        ensure!(as_expected, "parked are {parked:?}");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+fn queue_of(service: Service) -> anyhow::Result<Route> {
+    match service {
+        Service::Payments => Ok(PAYMENT_REQUESTS),
+        Service::Orders => Ok(ORDER_RESULTS),
+        Service::Gateway => bail!("the gateway takes no messages"),
+    }
+}
+
+/// A message about an order that nobody placed, without any other fault.
+fn good_body(service: Service) -> String {
+    let (order_uid, order_id) = (OrderUid::new(), OrderId(i64::MAX));
+    let (user_id, amount) = (UserId(i64::MAX), one());
+    match service {
+        Service::Orders => PaymentSettled {
+            order_uid,
+            order_id,
+            user_id,
+            amount,
+            outcome: Outcome::Declined,
+            reason: Some(DeclineReason::NoAccount),
+        }
+        .to_body(),
+        Service::Payments | Service::Gateway => PaymentRequested {
+            order_uid,
+            order_id,
+            user_id,
+            amount,
+        }
+        .to_body(),
+    }
+}
+
+fn one() -> Money {
+    "1.00".parse().expect("an amount")
+}
+
+fn version(number: i32) -> FieldTable {
+    let mut headers = FieldTable::default();
+    headers.insert("schema_version".into(), AMQPValue::LongInt(number));
+    headers
+}
+
+fn bail_unknown<T>(fault: &str) -> anyhow::Result<T> {
+    bail!("no message {fault:?} is known here")
+}

@@ -1,0 +1,95 @@
+//! Orders that keep coming in while something happens, and what is seen of the outage meanwhile.
+
+use anyhow::{Context, ensure};
+use cucumber::{given, then, when};
+use prover::quiescence;
+
+use crate::check::end_rush;
+use crate::eventually::eventually;
+use crate::failed::Step;
+use crate::rush::Rush;
+use crate::steps::accounts::open_account;
+use crate::world::World;
+
+/// Customers who order in turn.
+const CUSTOMERS: usize = 5;
+/// In each of their accounts: more than they can spend here.
+const BALANCE: &str = "100000.00";
+/// What each order is for.
+const AMOUNT: &str = "1.00";
+/// Orders that must have been accepted before anything happens.
+const BEGUN: u64 = 20;
+/// Open orders that surely are not just the ones under way.
+const PILE: u64 = 40;
+/// Failures that are felt, and not one customer's bad luck.
+const FELT: u64 = 3;
+
+#[given("orders keep coming in")]
+async fn orders_keep_coming_in(world: &mut World) -> Step {
+    for _ in 0..CUSTOMERS {
+        let user_id = world.new_customer();
+        open_account(world, user_id, BALANCE.parse()?).await?;
+    }
+    let rush = Rush::start(
+        world.client()?.clone(),
+        world.customers.clone(),
+        AMOUNT.parse()?,
+    );
+    let rush = &*world.rush.insert(rush);
+    eventually("orders come in", || async move {
+        ensure!(
+            rush.accepted() >= BEGUN,
+            "{} were accepted",
+            rush.accepted()
+        );
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[when("the orders stop coming in")]
+async fn the_orders_stop_coming_in(world: &mut World) -> Step {
+    ensure!(world.rush.is_some(), "no orders come in");
+    Ok(end_rush(world).await?)
+}
+
+#[then("open orders pile up")]
+async fn open_orders_pile_up(world: &mut World) -> Step {
+    let databases = world.stack()?.databases();
+    eventually("open orders pile up", || async move {
+        let in_flight = quiescence::in_flight(databases).await?;
+        ensure!(in_flight.open_orders >= PILE, "{in_flight}");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[then("customers are turned away")]
+async fn customers_are_turned_away(world: &mut World) -> Step {
+    let rush = world.rush.as_ref().context("no orders come in")?;
+    eventually("customers are turned away", || async move {
+        ensure!(
+            rush.failed() >= FELT,
+            "{} orders were not accepted, {} were",
+            rush.failed(),
+            rush.accepted()
+        );
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[then("no customer is turned away")]
+async fn no_customer_is_turned_away(world: &mut World) -> Step {
+    let rush = world.rush.as_ref().context("no orders come in")?;
+    ensure!(
+        rush.failed() == 0,
+        "{} orders were not accepted, {} were",
+        rush.failed(),
+        rush.accepted()
+    );
+    Ok(())
+}

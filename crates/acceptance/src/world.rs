@@ -1,0 +1,215 @@
+//! What one scenario knows: its system, its customers and their orders, what was answered last, what runs beside it.
+//!
+//! Not here: steps.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use anyhow::Context;
+use contracts::Money;
+use prover::Seen;
+use prover::client::{Answer, Client, Order};
+use prover::duplicator::Duplicator;
+use sandbox::{Link, Sandbox};
+
+use crate::parameters::Person;
+use crate::rush::Rush;
+use crate::stack::{Settings, Stack};
+
+/// The servers of this run, while they are up.
+static SANDBOX: RwLock<Option<Arc<Sandbox>>> = RwLock::new(None);
+
+/// Gives the scenarios to come their servers, or takes them away; returns what was there before.
+pub(crate) fn set_sandbox(sandbox: Option<Arc<Sandbox>>) -> Option<Arc<Sandbox>> {
+    std::mem::replace(
+        &mut *SANDBOX.write().unwrap_or_else(PoisonError::into_inner),
+        sandbox,
+    )
+}
+
+/// A server that a scenario has taken down and not brought back yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Down {
+    /// The broker's process.
+    pub(crate) broker: bool,
+    /// The databases' process.
+    pub(crate) databases: bool,
+}
+
+/// An order as it was placed.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    /// By whom.
+    pub(crate) user_id: i64,
+    /// Its number.
+    pub(crate) id: i64,
+    /// For how much.
+    pub(crate) amount: Money,
+}
+
+/// One scenario.
+#[derive(Debug, cucumber::World)]
+#[world(init = Self::new)]
+pub(crate) struct World {
+    sandbox: Arc<Sandbox>,
+    /// To be changed before the system is prepared.
+    pub(crate) settings: Settings,
+    stack: Option<Stack>,
+    people: BTreeMap<Person, i64>,
+    /// Customers without a name.
+    pub(crate) customers: Vec<i64>,
+    /// In the order they were placed in.
+    pub(crate) placed: Vec<Placed>,
+    /// For the rules on lost and phantom orders.
+    pub(crate) seen: Seen,
+    /// What the last raw request was answered.
+    pub(crate) answer: Option<Answer>,
+    /// Orders that keep coming in meanwhile.
+    pub(crate) rush: Option<Rush>,
+    /// Delivers every message twice meanwhile.
+    pub(crate) duplicator: Option<Duplicator>,
+    /// What must be up again before anything is judged.
+    pub(crate) down: Down,
+}
+
+impl World {
+    fn new() -> anyhow::Result<Self> {
+        let sandbox = SANDBOX
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Ok(Self {
+            sandbox: sandbox.context("the servers are not up")?,
+            settings: Settings::default(),
+            stack: None,
+            people: BTreeMap::new(),
+            customers: Vec::new(),
+            placed: Vec::new(),
+            seen: Seen::default(),
+            answer: None,
+            rush: None,
+            duplicator: None,
+            down: Down::default(),
+        })
+    }
+
+    /// Makes this scenario's databases and virtual host, unless that was done before.
+    ///
+    /// # Errors
+    /// If a server does not answer.
+    pub(crate) async fn prepare(&mut self) -> anyhow::Result<&mut Stack> {
+        if self.stack.is_none() {
+            let stack = Stack::prepare(Arc::clone(&self.sandbox), self.settings.clone()).await?;
+            self.stack = Some(stack);
+        }
+        self.stack_mut()
+    }
+
+    /// The system of this scenario.
+    ///
+    /// # Errors
+    /// If no step has prepared it.
+    pub(crate) fn stack(&self) -> anyhow::Result<&Stack> {
+        self.stack
+            .as_ref()
+            .context("the scenario has no system yet")
+    }
+
+    /// As [`stack`](Self::stack), to be changed.
+    ///
+    /// # Errors
+    /// As [`stack`](Self::stack).
+    pub(crate) fn stack_mut(&mut self) -> anyhow::Result<&mut Stack> {
+        self.stack
+            .as_mut()
+            .context("the scenario has no system yet")
+    }
+
+    /// Takes the system away, to remove it.
+    pub(crate) fn take_stack(&mut self) -> Option<Stack> {
+        self.stack.take()
+    }
+
+    /// A client of this scenario's gateway.
+    ///
+    /// # Errors
+    /// As [`stack`](Self::stack).
+    pub(crate) fn client(&self) -> anyhow::Result<&Client> {
+        Ok(self.stack()?.client())
+    }
+
+    /// The user id of a person. No two scenarios have the same.
+    pub(crate) fn user_id(&mut self, person: &Person) -> i64 {
+        *self.people.entry(person.clone()).or_insert_with(new_user)
+    }
+
+    /// A customer without a name.
+    pub(crate) fn new_customer(&mut self) -> i64 {
+        let user_id = new_user();
+        self.customers.push(user_id);
+        user_id
+    }
+
+    /// Places an order through the gateway, and remembers it.
+    ///
+    /// # Errors
+    /// If it is not accepted at once.
+    pub(crate) async fn place_order(
+        &mut self,
+        user_id: i64,
+        amount: Money,
+    ) -> anyhow::Result<Order> {
+        self.seen.invoked(user_id, amount);
+        let outcome = self
+            .client()?
+            .place_order(user_id, &amount.to_string(), "acceptance")
+            .await;
+        let order = outcome.ok().context("the order was not accepted")?;
+        self.remember(&order, amount);
+        Ok(order)
+    }
+
+    /// Remembers an order that was accepted.
+    pub(crate) fn remember(&mut self, order: &Order, amount: Money) {
+        let (user_id, id) = (order.user_id, order.id);
+        self.seen.acknowledged(id, user_id, amount);
+        self.placed.push(Placed {
+            user_id,
+            id,
+            amount,
+        });
+    }
+
+    /// The order that a person placed last.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn last_order(&mut self, person: &Person) -> anyhow::Result<Placed> {
+        let user_id = self.user_id(person);
+        let last = self.placed.iter().rfind(|placed| placed.user_id == user_id);
+        last.cloned()
+            .with_context(|| format!("{} has not ordered anything", person.0))
+    }
+
+    /// Brings back every shared server that this scenario took down: those to come need it.
+    ///
+    /// # Errors
+    /// If one does not come back.
+    pub(crate) async fn restore_servers(&mut self) -> anyhow::Result<()> {
+        self.sandbox.rabbitmq.link().set_link(Link::Up);
+        self.sandbox.postgres.link().set_link(Link::Up);
+        if std::mem::take(&mut self.down.broker) {
+            self.sandbox.rabbitmq.start().await?;
+        }
+        if std::mem::take(&mut self.down.databases) {
+            self.sandbox.postgres.start().await?;
+        }
+        Ok(())
+    }
+}
+
+fn new_user() -> i64 {
+    static NEXT: AtomicI64 = AtomicI64::new(1001);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

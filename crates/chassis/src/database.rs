@@ -1,0 +1,212 @@
+//! A service's own PostgreSQL: pools that cannot hide an open transaction, migrations with a
+//! bounded wait, and the question whether an error will pass. No table and no query of a service
+//! is known here.
+
+mod migrate;
+mod pool;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::error::ApiError;
+
+pub use migrate::{MigrateError, migrate};
+pub use pool::pool;
+
+/// How to reach one database: the group `DB_ORDERS__` or `DB_PAYMENTS__`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DatabaseConfig {
+    /// Name or address of the server.
+    #[serde(default = "defaults::host")]
+    pub host: String,
+    /// Port of the server.
+    #[serde(default = "defaults::port")]
+    pub port: u16,
+    /// Login.
+    #[serde(default = "defaults::user")]
+    pub user: String,
+    /// Password of the login; never printed.
+    #[serde(default = "defaults::password")]
+    pub password: SecretString,
+    /// Name of the database.
+    pub name: String,
+    /// Whether the connection is encrypted.
+    #[serde(default)]
+    pub sslmode: SslMode,
+    /// Connections for requests, at most.
+    #[serde(default = "defaults::pool")]
+    pub pool: u32,
+}
+
+impl DatabaseConfig {
+    /// The login as connection options, for a tool that makes a connection of its own under
+    /// this `application_name`.
+    #[must_use]
+    pub fn login(&self, application_name: &str) -> sqlx::postgres::PgConnectOptions {
+        pool::login(self, application_name)
+    }
+}
+
+mod defaults {
+    use secrecy::SecretString;
+
+    pub(super) fn host() -> String {
+        "localhost".to_owned()
+    }
+
+    pub(super) fn port() -> u16 {
+        5432
+    }
+
+    pub(super) fn user() -> String {
+        "user".to_owned()
+    }
+
+    pub(super) fn password() -> SecretString {
+        SecretString::from("password")
+    }
+
+    pub(super) fn pool() -> u32 {
+        10
+    }
+}
+
+/// PostgreSQL's own names for how much encryption is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum SslMode {
+    /// `disable`: never.
+    Disable,
+    /// `allow`: only when the server insists.
+    Allow,
+    /// `prefer`: when the server can.
+    #[default]
+    Prefer,
+    /// `require`: always, whoever the server is.
+    Require,
+    /// `verify-ca`: always, with a certificate of a known authority.
+    VerifyCa,
+    /// `verify-full`: always, with a certificate for this very host.
+    VerifyFull,
+}
+
+impl TryFrom<String> for SslMode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Ok(match text.as_str() {
+            "disable" => Self::Disable,
+            "allow" => Self::Allow,
+            "prefer" => Self::Prefer,
+            "require" => Self::Require,
+            "verify-ca" => Self::VerifyCa,
+            "verify-full" => Self::VerifyFull,
+            _ => {
+                return Err(format!(
+                    "expected disable, allow, prefer, require, verify-ca or verify-full, found {text:?}"
+                ));
+            }
+        })
+    }
+}
+
+/// What a pool's connections are for; part of their `application_name`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Requests over HTTP.
+    Api,
+    /// Outbox to broker.
+    Relay,
+    /// Broker to inbox.
+    Consumer,
+}
+
+impl Role {
+    /// The name as the contract spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Relay => "relay",
+            Self::Consumer => "consumer",
+        }
+    }
+}
+
+/// Whether the fault lies with the connection or the moment, so that the same work may succeed
+/// later: answer 503, or retry in place.
+pub fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| passes(&code)),
+        _ => false,
+    }
+}
+
+/// SQLSTATE: connection exception, insufficient resources, operator intervention, read-only after
+/// a failover, serialization failure, deadlock, lock not available.
+fn passes(code: &str) -> bool {
+    let class = code.get(..2).unwrap_or_default();
+    matches!(class, "08" | "53" | "57") || matches!(code, "25006" | "40001" | "40P01" | "55P03")
+}
+
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_unavailable(&error) {
+            // At debug: an outage would else write a line per request. Health is red meanwhile.
+            tracing::debug!("database unavailable: {error}");
+            ApiError::unavailable()
+        } else {
+            ApiError::internal(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_what_does_not() {
+        for code in [
+            "08006", "53300", "57P01", "57014", "25006", "40001", "40P01", "55P03",
+        ] {
+            assert!(passes(code), "{code}");
+        }
+        for code in ["23505", "22003", "42P01", "25001", "28P01", ""] {
+            assert!(!passes(code), "{code}");
+        }
+        assert!(is_unavailable(&sqlx::Error::PoolTimedOut));
+        assert!(!is_unavailable(&sqlx::Error::RowNotFound));
+    }
+
+    #[test]
+    fn a_config_names_its_modes_and_hides_its_password() {
+        let vars = [
+            ("DB_ORDERS__PASSWORD", "0123"),
+            ("DB_ORDERS__SSLMODE", "verify-full"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        #[derive(Deserialize)]
+        struct Service {
+            db_orders: DatabaseConfig,
+        }
+        let service: Service =
+            crate::env::read_from(vars, &[("DB_ORDERS__NAME", "orders_db")]).expect("reads");
+        assert_eq!(service.db_orders.sslmode, SslMode::VerifyFull);
+        assert_eq!(service.db_orders.port, 5432);
+        assert!(!format!("{:?}", service.db_orders).contains("0123"));
+        let wrong = [("DB_ORDERS__SSLMODE".to_owned(), "full".to_owned())];
+        let error = crate::env::read_from::<Service>(wrong, &[("DB_ORDERS__NAME", "orders_db")])
+            .err()
+            .expect("no such mode")
+            .to_string();
+        assert!(error.contains("DB_ORDERS__SSLMODE"), "{error}");
+    }
+}
+
+#[cfg(test)]
+mod server_tests;

@@ -1,0 +1,106 @@
+//! Connection options and the pool with its guard against leaked transactions.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
+
+use super::{DatabaseConfig, Role, SslMode};
+
+/// How long a request waits for a connection before it is told that the service is unavailable.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection that was idle for longer is asked for a sign of life before use.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// Set on every connection: no statement, lock or forgotten transaction may hold on for ever, and
+/// the server notices a client that is gone.
+const SESSION: &[(&str, &str)] = &[
+    ("statement_timeout", "5s"),
+    ("lock_timeout", "2s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "20s"),
+    ("client_min_messages", "warning"),
+];
+
+/// Set where batches run prepared statements. A plan made on an empty table is kept for the life
+/// of the connection; without these it may scan the table for every batch once there are rows.
+const BATCH_PLANS: &[(&str, &str)] = &[
+    ("jit", "off"),
+    ("enable_seqscan", "off"),
+    ("enable_nestloop", "off"),
+    ("enable_mergejoin", "off"),
+];
+
+/// Set for the relay, which only claims, marks and puts back outbox rows: one that a crash of the
+/// server loses is a second send, and the receiver's inbox absorbs it.
+const RELAY: &[(&str, &str)] = &[("synchronous_commit", "off")];
+
+/// Makes a pool of at most `size` connections, named `paidonce-<service>-<role>`. Connects when
+/// first used, so a database that is down does not stop the start.
+///
+/// Must be called inside a Tokio runtime.
+pub fn pool(config: &DatabaseConfig, service: &str, role: Role, size: u32) -> PgPool {
+    let mut options = login(config, &format!("paidonce-{service}-{}", role.as_str()))
+        .options(SESSION.iter().copied());
+    if matches!(role, Role::Relay | Role::Consumer) {
+        options = options.options(BATCH_PLANS.iter().copied());
+    }
+    if matches!(role, Role::Relay) {
+        options = options.options(RELAY.iter().copied());
+    }
+    PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // Asking a busy connection each time would cost a round trip per request.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(
+                async move { Ok(meta.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) },
+            )
+        })
+        .after_release(|connection, _| {
+            Box::pin(async move { Ok(is_outside_transaction(connection).await) })
+        })
+        .connect_lazy_with(options)
+}
+
+/// What every connection to this database begins with.
+pub(super) fn login(config: &DatabaseConfig, application_name: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .host(&config.host)
+        .port(config.port)
+        .username(&config.user)
+        .password(config.password.expose_secret())
+        .database(&config.name)
+        .ssl_mode(match config.sslmode {
+            SslMode::Disable => PgSslMode::Disable,
+            SslMode::Allow => PgSslMode::Allow,
+            SslMode::Prefer => PgSslMode::Prefer,
+            SslMode::Require => PgSslMode::Require,
+            SslMode::VerifyCa => PgSslMode::VerifyCa,
+            SslMode::VerifyFull => PgSslMode::VerifyFull,
+        })
+        .application_name(application_name)
+        .disable_statement_logging()
+}
+
+/// Guard against a fault of sqlx 0.9.0: a future dropped during BEGIN leaves the transaction open
+/// and the pool unaware, and the next single-statement write is answered and then lost.
+///
+/// Inside a transaction `now()` is its beginning, outside it is the beginning of this statement.
+/// False closes the connection, which rolls back; so does a connection that cannot answer.
+async fn is_outside_transaction(connection: &mut PgConnection) -> bool {
+    let inside = sqlx::query_scalar::<_, bool>("select now() <> statement_timestamp()")
+        .fetch_one(connection)
+        .await;
+    match inside {
+        Ok(inside) => !inside,
+        // Told by whoever used the connection; here it is only closed.
+        Err(_) => false,
+    }
+}

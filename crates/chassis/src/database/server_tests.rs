@@ -1,0 +1,196 @@
+//! Promises that only a real server can show.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection as _, PgPool, SqlSafeStr as _};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+async fn fresh() -> anyhow::Result<DatabaseConfig> {
+    let database = sandbox::shared().await.database().await?;
+    Ok(DatabaseConfig {
+        host: database.host().to_owned(),
+        port: database.port(),
+        user: database.user().to_owned(),
+        password: SecretString::from(database.password()),
+        name: database.name.clone(),
+        sslmode: SslMode::Prefer,
+        pool: 1,
+    })
+}
+
+/// Cuts a `begin` between the sending of BEGIN and its answer, as a client that hangs up does.
+async fn cut_a_begin(pool: &PgPool) -> anyhow::Result<()> {
+    let mut connection = pool.acquire().await?;
+    {
+        let mut begin = std::pin::pin!(connection.begin());
+        let first = futures::poll!(begin.as_mut());
+        anyhow::ensure!(first.is_pending(), "BEGIN was answered before the cut");
+    }
+    Ok(())
+}
+
+/// Writes one row through `pool` and looks for it from elsewhere.
+async fn write_survives(config: &DatabaseConfig, pool: &PgPool) -> anyhow::Result<bool> {
+    let other = super::pool(config, "test", Role::Api, 1);
+    sqlx::query("create table deposit (amount int)")
+        .execute(&other)
+        .await?;
+    cut_a_begin(pool).await?;
+    sqlx::query("insert into deposit values (500)")
+        .execute(pool)
+        .await?;
+    let seen: i64 = sqlx::query_scalar("select count(*) from deposit")
+        .fetch_one(&other)
+        .await?;
+    Ok(seen == 1)
+}
+
+#[tokio::test]
+async fn a_dropped_begin_does_not_swallow_the_next_write() -> anyhow::Result<()> {
+    let config = fresh().await?;
+    let pool = pool(&config, "orders", Role::Api, 1);
+    assert!(write_survives(&config, &pool).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_guard_a_dropped_begin_still_swallows_the_next_write() -> anyhow::Result<()> {
+    // When a newer sqlx makes this fail, the guard in `after_release` can go.
+    let config = fresh().await?;
+    let plain = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(super::pool::login(&config, "plain"));
+    assert!(!write_survives(&config, &plain).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_carry_their_name_and_limits() -> anyhow::Result<()> {
+    let config = fresh().await?;
+    for (role, name, seqscan) in [
+        (Role::Api, "paidonce-orders-api", "on"),
+        (Role::Relay, "paidonce-orders-relay", "off"),
+        (Role::Consumer, "paidonce-orders-consumer", "off"),
+    ] {
+        let pool = pool(&config, "orders", role, 1);
+        for (setting, expected) in [
+            ("application_name", name),
+            ("enable_seqscan", seqscan),
+            ("statement_timeout", "5s"),
+            ("lock_timeout", "2s"),
+            ("idle_in_transaction_session_timeout", "10s"),
+            ("TimeZone", "UTC"),
+        ] {
+            let value: String = sqlx::query_scalar("select current_setting($1)")
+                .bind(setting)
+                .fetch_one(&pool)
+                .await?;
+            assert_eq!(value, expected, "{setting} of {name}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_the_server_has_ended_is_not_handed_out() -> anyhow::Result<()> {
+    let config = fresh().await?;
+    let pool = pool(&config, "orders", Role::Api, 1);
+    let process: i32 = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&pool)
+        .await?;
+    let other = super::pool(&config, "test", Role::Api, 1);
+    sqlx::query("select pg_terminate_backend($1)")
+        .bind(process)
+        .execute(&other)
+        .await?;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let next: i32 = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&pool)
+        .await
+        .context("a stale connection was handed out")?;
+    assert_ne!(next, process);
+    Ok(())
+}
+
+fn migrator(statement: &'static str) -> Migrator {
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        "first".into(),
+        MigrationType::Simple,
+        statement.into_sql_str(),
+        false,
+    )])
+}
+
+#[tokio::test]
+async fn two_processes_migrate_one_database_once() -> anyhow::Result<()> {
+    let config = fresh().await?;
+    let migrator = migrator("create table thing (id int); select pg_sleep(0.3)");
+    let shutdown = CancellationToken::new();
+    let (first, second) = tokio::join!(
+        migrate(&config, "orders", &migrator, &shutdown),
+        migrate(&config, "orders", &migrator, &shutdown),
+    );
+    assert!(first? && second?);
+    assert!(migrate(&config, "orders", &migrator, &shutdown).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_for_good_is_an_error() -> anyhow::Result<()> {
+    let config = fresh().await?;
+    let shutdown = CancellationToken::new();
+    let error = migrate(&config, "orders", &migrator("create tabel x"), &shutdown)
+        .await
+        .expect_err("the statement is wrong");
+    assert_eq!(
+        error.to_string(),
+        format!("cannot migrate database {}", config.name)
+    );
+    assert!(migrate(&config, "orders", &migrator("select 1"), &shutdown).await?);
+    migrate(&config, "orders", &migrator("select 2"), &shutdown)
+        .await
+        .expect_err("an applied migration was changed");
+    let wrong = DatabaseConfig {
+        name: "no_such_database".to_owned(),
+        ..config
+    };
+    migrate(&wrong, "orders", &migrator("select 1"), &shutdown)
+        .await
+        .expect_err("waiting does not make a database");
+    Ok(())
+}
+
+#[tokio::test]
+async fn shutdown_ends_the_wait_for_a_database_that_is_down() -> anyhow::Result<()> {
+    // A port that was free a moment ago: nobody answers there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port();
+    let config = DatabaseConfig {
+        host: "127.0.0.1".to_owned(),
+        port,
+        user: "user".to_owned(),
+        password: SecretString::from("password"),
+        name: "orders_db".to_owned(),
+        sslmode: SslMode::Prefer,
+        pool: 1,
+    };
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    let migrator = migrator("select 1");
+    let (migrated, ()) = tokio::join!(
+        migrate(&config, "orders", &migrator, &shutdown),
+        async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            stop.cancel();
+        }
+    );
+    assert!(!migrated?);
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Settings of the Orders service, from the environment.
+
+use std::time::Duration;
+
+use chassis::database::DatabaseConfig;
+use chassis::env::{self, EnvError, Listen};
+use postbox::{BrokerConfig, ConsumerConfig, RelayConfig};
+use serde::Deserialize;
+
+/// Values that stand in where the environment says nothing.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("DB_ORDERS__NAME", "orders_db"),
+    ("ORDERS__LISTEN", "0.0.0.0:8001"),
+    ("ORDERS__OPS_LISTEN", "127.0.0.1:9001"),
+];
+
+/// All that the service can be told.
+#[derive(Clone, Debug, Deserialize)]
+pub struct OrdersConfig {
+    /// `DB_ORDERS__…`
+    pub db_orders: DatabaseConfig,
+    /// `RABBITMQ__…`
+    #[serde(default)]
+    pub rabbitmq: BrokerConfig,
+    /// `ORDERS__LISTEN`, `ORDERS__OPS_LISTEN`
+    pub orders: Listen,
+    /// `RELAY__…`
+    #[serde(default)]
+    pub relay: RelayConfig,
+    /// `CONSUMER__…`
+    #[serde(default)]
+    pub consumer: ConsumerConfig,
+    /// `CONFIRM_TIMEOUT`: no confirm for this long and what is open counts as unknown.
+    #[serde(with = "humantime_serde", default = "confirm_timeout")]
+    pub confirm_timeout: Duration,
+    /// `REDRIVE_AFTER`: how long an order may be NEW before its payment is asked for again.
+    #[serde(with = "humantime_serde", default = "redrive_after")]
+    pub redrive_after: Duration,
+    /// `REDRIVE__…`
+    #[serde(default)]
+    pub redrive: RedriveConfig,
+    /// `SHUTDOWN_TIMEOUT`: how long a stop may take to finish what is under way.
+    #[serde(with = "humantime_serde", default = "shutdown_timeout")]
+    pub shutdown_timeout: Duration,
+}
+
+/// Bounds of asking again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct RedriveConfig {
+    /// Most orders that were asked for again and are still NEW, over all processes. Without it
+    /// a long stop of Payments under load never recovers: the copies crowd out the requests.
+    pub window: i64,
+}
+
+impl Default for RedriveConfig {
+    fn default() -> Self {
+        Self { window: 500 }
+    }
+}
+
+fn confirm_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn redrive_after() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn shutdown_timeout() -> Duration {
+    Duration::from_secs(8)
+}
+
+impl OrdersConfig {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// Names the variable that is wrong or unknown.
+    pub fn read() -> Result<Self, EnvError> {
+        env::read(DEFAULTS)
+    }
+
+    /// Reads given variables in place of the process's environment.
+    ///
+    /// # Errors
+    /// Names the variable that is wrong or unknown.
+    pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, EnvError> {
+        env::read_from(vars, DEFAULTS)
+    }
+}

@@ -1,0 +1,19 @@
+//! The Orders service: accepts orders, asks for their payment, and settles them on the result.
+//!
+//! `order` holds the rules (pure), `place_order`, `settle_orders` and `redrive_orders` one
+//! transaction each, `store` all SQL, `http` the API. Nothing here knows accounts or balances.
+
+mod app;
+pub mod config;
+mod http;
+mod order;
+mod place_order;
+mod redrive_orders;
+mod settle_orders;
+mod store;
+
+pub use app::Orders;
+pub use http::openapi;
+
+/// The migrations of this service's database, in `migrations/orders`.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/orders");

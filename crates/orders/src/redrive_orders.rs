@@ -1,0 +1,32 @@
+//! Asking again for orders that stay NEW. A confirmed message is not a processed one: a broker
+//! can lose it, so an order is done only on its result.
+
+use std::time::Duration;
+
+use postbox::Outbox;
+use sqlx::PgPool;
+
+use crate::store;
+
+/// Appends the requests of unanswered orders to the outbox once more, same id, same bytes, and
+/// returns how many.
+pub(crate) async fn redrive_orders(
+    pool: &PgPool,
+    outbox: &Outbox,
+    after: Duration,
+    window: i64,
+) -> Result<usize, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let unanswered = store::claim_unanswered(&mut transaction, after, window).await?;
+    let count = unanswered.len();
+    let messages = unanswered.into_iter().map(Into::into).collect();
+    let rows = postbox::append(&mut transaction, messages).await?;
+    transaction.commit().await?;
+    outbox.hand_over(rows);
+    Ok(count)
+}
+
+/// How often to look: often enough that an order waits little beyond its time.
+pub(crate) fn period(after: Duration) -> Duration {
+    (after / 6).clamp(Duration::from_millis(200), Duration::from_secs(5))
+}

@@ -1,0 +1,51 @@
+//! The command `paidonce`: the services, the whole system on one machine, and what proves it.
+//!
+//! The composition root: the only crate that sees all three services. One file for each
+//! subcommand; what a service does is in its own crate, what is proved is in `prover`.
+
+mod cli;
+mod demo;
+mod healthcheck;
+mod load;
+mod openapi;
+mod services;
+mod system;
+mod tell;
+mod up;
+mod verify;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub use openapi::document;
+
+/// Runs the command line and returns the process's exit code: 0 when it did what was asked, 1
+/// when it did not, 2 when it was asked wrongly.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = match cli::parse(args) {
+        Ok(command) => command,
+        Err(error) => {
+            // A closed standard output is no reason to fail differently.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("paidonce: cannot start a runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(cli::run(command)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("paidonce: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

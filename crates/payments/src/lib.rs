@@ -1,0 +1,19 @@
+//! The Payments service: accounts, deposits, and the one decision on each order.
+//!
+//! `account` holds the rules (pure), `open_account`, `deposit` and `charge_orders` one
+//! transaction each, `store` all SQL, `http` the API. Nothing here knows an order's status.
+
+mod account;
+mod app;
+mod charge_orders;
+pub mod config;
+mod deposit;
+mod http;
+mod open_account;
+mod store;
+
+pub use app::Payments;
+pub use http::openapi;
+
+/// The migrations of this service's database, in `migrations/payments`.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/payments");

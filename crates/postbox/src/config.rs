@@ -1,0 +1,126 @@
+//! Settings of the broker connection, the relay and the consumer, as an environment gives them.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// Where the broker is and who logs in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct BrokerConfig {
+    /// One host or several, comma-separated; each may carry `:port`.
+    pub host: String,
+    /// For hosts that carry none.
+    pub port: u16,
+    /// Login.
+    pub user: String,
+    /// Never printed.
+    pub password: SecretString,
+    /// Virtual host.
+    pub vhost: String,
+    /// AMQPS with the system's certificates.
+    pub tls: bool,
+    /// Half of it without a sign of life and the connection is given up. Whole seconds.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            host: "localhost".into(),
+            port: 5672,
+            user: "guest".into(),
+            password: "guest".into(),
+            vhost: "/".into(),
+            tls: false,
+            heartbeat: Duration::from_secs(4),
+        }
+    }
+}
+
+impl BrokerConfig {
+    /// Host and port of each broker, in the given order. An IPv6 address stands in brackets.
+    pub(crate) fn addresses(&self) -> Vec<(String, u16)> {
+        self.host
+            .split(',')
+            .map(str::trim)
+            .filter(|host| !host.is_empty())
+            .map(|host| match host.rsplit_once(':') {
+                Some((name, port)) if !name.is_empty() && !port.ends_with(']') => {
+                    (name.to_owned(), port.parse().unwrap_or(self.port))
+                }
+                _ => (host.to_owned(), self.port),
+            })
+            .collect()
+    }
+}
+
+/// How the outbox is emptied.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct RelayConfig {
+    /// How often to look for rows that are due though nobody handed them over.
+    #[serde(with = "humantime_serde")]
+    pub poll_interval: Duration,
+    /// Rows published before their confirms are awaited.
+    pub batch: usize,
+    /// Without any confirm for this long, what is open counts as unknown.
+    #[serde(skip, default = "confirm_timeout")]
+    pub confirm_timeout: Duration,
+}
+
+fn confirm_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            poll_interval: Duration::from_secs(1),
+            batch: 500,
+            confirm_timeout: confirm_timeout(),
+        }
+    }
+}
+
+/// How a queue is taken in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct ConsumerConfig {
+    /// Most deliveries in one transaction.
+    pub batch: usize,
+    /// Deliveries under way at a time.
+    pub prefetch: u16,
+    /// Tries of a message that fails alone, and not for want of a server, before it is parked.
+    pub max_attempts: u32,
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        Self {
+            batch: 200,
+            prefetch: 500,
+            max_attempts: 3,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_host_may_carry_its_own_port() {
+        let config = BrokerConfig {
+            host: "a, b:5673,[::1]:5674,[::1]".into(),
+            ..BrokerConfig::default()
+        };
+        let expected = [("a", 5672), ("b", 5673), ("[::1]", 5674), ("[::1]", 5672)];
+        assert_eq!(
+            config.addresses(),
+            expected.map(|(host, port)| (host.to_owned(), port))
+        );
+    }
+}

@@ -1,0 +1,266 @@
+//! Taking a batch in: one transaction holds the inbox rows, the handler's effect, its answers'
+//! outbox rows and what is parked. Only its commit yields what an acknowledgement needs.
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::future::Future;
+
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::fault;
+use crate::message::{Envelope, OutboxRow};
+use crate::parked::{self, ParkReason, Parked, Unreadable};
+
+/// A message of a batch, in delivery order.
+#[derive(Clone, Debug)]
+pub struct Incoming<M> {
+    /// AMQP `message_id`.
+    pub message_id: Uuid,
+    /// Business key.
+    pub key: Uuid,
+    /// What the handler made of the body.
+    pub message: M,
+    /// False if this `message_id` was taken in before, or stands earlier in this batch.
+    pub first_time: bool,
+    /// Of the sender's cause; to be handed on with an answer.
+    pub traceparent: Option<String>,
+    /// Of the sender's cause; to be handed on with an answer.
+    pub request_id: Option<String>,
+}
+
+/// What became of one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its effect is in the transaction.
+    Applied,
+    /// Its effect was there already.
+    Duplicate,
+    /// Cannot be applied as things are.
+    Park(Unreadable),
+}
+
+/// What became of a batch: a verdict for each message, in the same order, and the answers that
+/// were appended to the outbox.
+#[derive(Debug)]
+pub struct Handled {
+    /// One for each message.
+    pub verdicts: Vec<Verdict>,
+    /// Handed to the relay after the commit.
+    pub answers: Vec<OutboxRow>,
+}
+
+/// Why a batch could not be handled; its transaction is rolled back.
+#[derive(Debug, thiserror::Error)]
+pub enum HandleError {
+    /// The database's error: waited out if it passes by itself, else the messages are tried one
+    /// by one.
+    #[error("cannot apply a batch")]
+    Store(#[from] sqlx::Error),
+    /// The handler's own doubt: a row count that does not fit, a broken rule.
+    #[error("a batch breaks a rule: {0}")]
+    Broken(String),
+}
+
+/// What a service does with the messages of its queue.
+pub trait Handler: Send + Sync + 'static {
+    /// A body, read.
+    type Message: Clone + Send + Sync + 'static;
+
+    /// Reads a body as from a stranger and names its business key. Called before any
+    /// transaction is open.
+    ///
+    /// # Errors
+    /// Why the message is to be parked.
+    fn read(&self, envelope: &Envelope<'_>) -> Result<(Uuid, Self::Message), Unreadable>;
+
+    /// Applies a batch inside the open transaction, in delivery order. Duplicates are among the
+    /// messages: they may need an answer again. Called again with the same batch after a
+    /// failure, each time in a new transaction.
+    fn handle(
+        &self,
+        transaction: &mut PgConnection,
+        batch: &[Incoming<Self::Message>],
+    ) -> impl Future<Output = Result<Handled, HandleError>> + Send;
+
+    /// Called after the commit with the messages that were applied: to wake those who wait.
+    fn committed(&self, _applied: &[Incoming<Self::Message>]) {}
+}
+
+/// Proof that everything up to a delivery tag is committed, parked ones included.
+#[derive(Debug)]
+pub struct Committed {
+    pub(crate) last_tag: u64,
+}
+
+/// A delivery, read or to be parked.
+pub(crate) struct Read<M> {
+    pub(crate) raw: Parked,
+    pub(crate) message: Option<Incoming<M>>,
+}
+
+/// Outcome of a batch's transaction.
+pub(crate) struct Taken<M> {
+    pub(crate) committed: Committed,
+    pub(crate) answers: Vec<OutboxRow>,
+    pub(crate) applied: Vec<Incoming<M>>,
+    pub(crate) duplicates: usize,
+}
+
+/// Takes a batch in: begin to commit on one screen.
+pub(crate) async fn take_in<H: Handler>(
+    pool: &PgPool,
+    handler: &H,
+    queue: &str,
+    reads: &[Read<H::Message>],
+    last_tag: u64,
+) -> Result<Taken<H::Message>, HandleError> {
+    let mut parked: Vec<Parked> = reads
+        .iter()
+        .filter(|read| read.message.is_none())
+        .map(|read| read.raw.clone())
+        .collect();
+    let (raws, mut batch): (Vec<&Parked>, Vec<Incoming<H::Message>>) = reads
+        .iter()
+        .filter_map(|read| Some((&read.raw, read.message.clone()?)))
+        .unzip();
+
+    let mut transaction = pool.begin().await?;
+    mark_first_times(&mut transaction, &mut batch).await?;
+    let handled = if batch.is_empty() {
+        Handled {
+            verdicts: Vec::new(),
+            answers: Vec::new(),
+        }
+    } else {
+        handler.handle(&mut transaction, &batch).await?
+    };
+    if handled.verdicts.len() != batch.len() {
+        return Err(HandleError::Broken("one verdict for each message".into()));
+    }
+    let mut corrections = Corrections::default();
+    for ((incoming, raw), verdict) in batch.iter().zip(raws).zip(&handled.verdicts) {
+        match verdict {
+            Verdict::Applied => {}
+            Verdict::Duplicate => corrections.known(incoming),
+            Verdict::Park(why) => {
+                corrections.parked(incoming);
+                parked.push(Parked {
+                    why: why.clone(),
+                    ..raw.clone()
+                });
+            }
+        }
+    }
+    corrections.write(&mut transaction).await?;
+    parked::park(&mut transaction, queue, parked).await?;
+    transaction.commit().await?;
+
+    let mut verdicts = handled.verdicts.iter();
+    let duplicates = handled
+        .verdicts
+        .iter()
+        .filter(|v| **v == Verdict::Duplicate)
+        .count();
+    batch.retain(|_| verdicts.next() == Some(&Verdict::Applied));
+    Ok(Taken {
+        committed: Committed { last_tag },
+        answers: handled.answers,
+        applied: batch,
+        duplicates,
+    })
+}
+
+/// Inserts the inbox rows, sorted: two consumers with the same messages in opposite order would
+/// else wait for each other. A copy in another transaction is waited for here.
+async fn mark_first_times<M>(
+    transaction: &mut PgConnection,
+    batch: &mut [Incoming<M>],
+) -> Result<(), sqlx::Error> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let mut ids: Vec<(Uuid, Uuid)> = batch.iter().map(|m| (m.message_id, m.key)).collect();
+    ids.sort_unstable();
+    ids.dedup_by_key(|(message_id, _)| *message_id);
+    let (message_ids, keys): (Vec<Uuid>, Vec<Uuid>) = ids.into_iter().unzip();
+    let mut new: HashSet<Uuid> = sqlx::query_scalar!(
+        r#"
+        insert into inbox_messages (message_id, key, outcome)
+        select message_id, key, 'applied'
+          from unnest($1::uuid[], $2::uuid[]) as m (message_id, key)
+            on conflict (message_id) do nothing
+        returning message_id
+        "#,
+        &message_ids,
+        &keys,
+    )
+    .fetch_all(transaction)
+    .await?
+    .into_iter()
+    .collect();
+    for message in batch {
+        // Removed, so that a second copy in this batch is not the first time again.
+        message.first_time = new.remove(&message.message_id);
+    }
+    Ok(())
+}
+
+/// What the inbox rows of this batch must say otherwise than 'applied'.
+#[derive(Default)]
+struct Corrections {
+    known: Vec<Uuid>,
+    parked: Vec<Uuid>,
+}
+
+impl Corrections {
+    fn known<M>(&mut self, incoming: &Incoming<M>) {
+        if incoming.first_time {
+            self.known.push(incoming.message_id);
+        }
+    }
+
+    fn parked<M>(&mut self, incoming: &Incoming<M>) {
+        if incoming.first_time {
+            self.parked.push(incoming.message_id);
+        }
+    }
+
+    async fn write(self, transaction: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if !self.known.is_empty() {
+            sqlx::query!(
+                "update inbox_messages set outcome = 'duplicate' where message_id = any ($1)",
+                &self.known,
+            )
+            .execute(&mut *transaction)
+            .await?;
+        }
+        if !self.parked.is_empty() {
+            sqlx::query!(
+                "delete from inbox_messages where message_id = any ($1)",
+                &self.parked,
+            )
+            .execute(transaction)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+impl HandleError {
+    /// Whether waiting may help.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if fault::is_transient(error))
+    }
+
+    /// Why the message is parked after its last try.
+    pub(crate) fn exhausted(&self) -> Unreadable {
+        let mut detail = self.to_string();
+        let mut source = self.source();
+        while let Some(error) = source {
+            detail = format!("{detail}: {error}");
+            source = error.source();
+        }
+        Unreadable::new(ParkReason::Attempts, detail)
+    }
+}

@@ -1,0 +1,60 @@
+//! The post office between a PostgreSQL service and RabbitMQ: transactional outbox, relay,
+//! inbox and consumer. Messages are delivered at least once and applied exactly once.
+//!
+//! A service appends [`NewMessage`]s to its outbox in the transaction of its own change and
+//! hands the stored rows to the [`Outbox`]; a [`Relay`] publishes them with confirms. On the
+//! other side a [`Consumer`] takes batches in, and for each opens one transaction that holds
+//! the inbox rows, the [`Handler`]'s effect and the answers' outbox rows; only a commit yields
+//! what an acknowledgement needs.
+//!
+//! Two mistakes do not compile. A row cannot be marked as sent without its own confirm:
+//!
+//! ```compile_fail
+//! # async fn f(pool: &sqlx::PgPool, row: postbox::RowRef) {
+//! // error: `Confirmed` has no public constructor
+//! postbox::mark_published(pool, &[postbox::Confirmed(row)]).await;
+//! # }
+//! ```
+//!
+//! and a delivery cannot be acknowledged before its transaction is committed:
+//!
+//! ```compile_fail
+//! # async fn f(channel: &lapin::Channel, last_tag: u64) {
+//! // error: `Committed` comes only out of a committed transaction
+//! postbox::acknowledge(channel, postbox::Committed { last_tag }).await;
+//! # }
+//! ```
+//!
+//! Nothing here knows an order or money, and no transaction is open across the network.
+
+mod backoff;
+mod broker;
+mod config;
+mod consumer;
+mod fault;
+mod hand_over;
+mod inbox;
+mod message;
+mod outbox;
+mod parked;
+mod partitions;
+mod relay;
+mod status;
+mod topology;
+
+pub use broker::BrokerError;
+pub use config::{BrokerConfig, ConsumerConfig, RelayConfig};
+pub use consumer::{Consumer, acknowledge};
+pub use fault::{is_transient, is_transient_code};
+pub use hand_over::Outbox;
+pub use inbox::{Committed, HandleError, Handled, Handler, Incoming, Verdict};
+pub use message::{Envelope, NewMessage, OutboxRow, RowRef};
+pub use outbox::{Confirmed, LEASE, Stored, append, mark_published, pair};
+pub use parked::{ParkReason, Unreadable};
+pub use partitions::make_partitions;
+pub use relay::Relay;
+pub use status::TaskStatus;
+pub use topology::{Route, Topology};
+
+/// The tables of the post office; a service's own migrations begin with these bytes.
+pub const MIGRATION: &str = include_str!("../migrations/0001_postbox.sql");

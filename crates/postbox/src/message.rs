@@ -1,0 +1,67 @@
+//! A message as it stands in the outbox, and as it arrives.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// A message to be stored in the outbox. Its bytes are fixed now; every re-send is the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMessage {
+    /// The message's identity; version 7, so that inbox keys grow at one end.
+    pub message_id: Uuid,
+    /// AMQP `type` and routing key.
+    pub kind: &'static str,
+    /// Business key.
+    pub key: Uuid,
+    /// `schema_version` header.
+    pub schema_version: i16,
+    /// JSON text.
+    pub body: String,
+    /// W3C trace context of the cause, at most 128 bytes.
+    pub traceparent: Option<String>,
+    /// `X-Request-Id` of the cause, at most 128 bytes.
+    pub request_id: Option<String>,
+}
+
+/// Which outbox row, and until when it is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowRef {
+    /// The row's own id; a `message_id` may stand in several rows.
+    pub id: i64,
+    /// Finds the partition.
+    pub created_at: OffsetDateTime,
+    /// End of the lease under which we hold it; bounds the index range that finds it.
+    pub due_at: OffsetDateTime,
+}
+
+/// A stored outbox row with what a publish needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Which row.
+    pub row: RowRef,
+    /// See [`NewMessage::message_id`].
+    pub message_id: Uuid,
+    /// See [`NewMessage::kind`].
+    pub kind: String,
+    /// See [`NewMessage::schema_version`].
+    pub schema_version: i16,
+    /// See [`NewMessage::body`].
+    pub body: String,
+    /// See [`NewMessage::traceparent`].
+    pub traceparent: Option<String>,
+    /// See [`NewMessage::request_id`].
+    pub request_id: Option<String>,
+}
+
+/// A delivery whose frame is in order: it has a UUID as its id, is plain JSON text in UTF-8 of
+/// a bounded size, and names its kind. What the body means is the handler's business.
+#[derive(Clone, Debug)]
+pub struct Envelope<'a> {
+    /// AMQP `message_id`.
+    pub message_id: Uuid,
+    /// AMQP `type`.
+    pub kind: &'a str,
+    /// `schema_version` header; 1 where absent.
+    pub schema_version: i64,
+    /// The body's text.
+    pub body: &'a str,
+}

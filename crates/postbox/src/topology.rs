@@ -1,0 +1,174 @@
+//! Which queues a service reads and writes, and how they are declared.
+//!
+//! Both ends declare a live queue with the same arguments, so that a message sent before its
+//! reader first started finds a queue. What exists with other arguments is reported, never
+//! deleted.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Connection, ErrorKind, ExchangeKind};
+
+use crate::broker::BrokerError;
+
+/// Deliveries of one message before the broker gives it up to the dead-letter queue. High,
+/// because a lost connection counts as one: retries are the consumer's own business.
+const DELIVERY_LIMIT: i64 = 1000;
+
+/// A queue and the routing key it is bound by, which is also the `type` of its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Name of the queue.
+    pub queue: &'static str,
+    /// Routing key and `type`.
+    pub kind: &'static str,
+}
+
+/// The part of the exchange that one service uses.
+#[derive(Clone, Copy, Debug)]
+pub struct Topology {
+    /// Topic exchange that messages are published to.
+    pub exchange: &'static str,
+    /// Topic exchange for dead letters.
+    pub dead_exchange: &'static str,
+    /// The queue this service takes in; it declares the dead-letter queue too.
+    pub reads: Route,
+    /// The queue this service sends to.
+    pub sends: Route,
+}
+
+impl Topology {
+    /// Declares exchanges, queues and bindings. A login that may not declare (403) goes on if
+    /// they exist.
+    pub(crate) async fn declare(&self, connection: &Connection) -> Result<(), BrokerError> {
+        for exchange in [self.exchange, self.dead_exchange] {
+            self.exchange(connection, exchange).await?;
+        }
+        let dead = format!("{}.dead", self.reads.queue);
+        queue(connection, &dead, dead_arguments()).await?;
+        bind(connection, &dead, self.dead_exchange, self.reads.queue).await?;
+        for route in [self.reads, self.sends] {
+            queue(connection, route.queue, self.live_arguments(route)).await?;
+            bind(connection, route.queue, self.exchange, route.kind).await?;
+        }
+        Ok(())
+    }
+
+    async fn exchange(&self, connection: &Connection, name: &str) -> Result<(), BrokerError> {
+        let declare = async |passive| {
+            // A refusal closes the channel, so each declaration has one of its own.
+            let channel = connection.create_channel().await?;
+            channel
+                .exchange_declare(
+                    name.into(),
+                    ExchangeKind::Topic,
+                    ExchangeDeclareOptions {
+                        durable: true,
+                        passive,
+                        ..Default::default()
+                    },
+                    FieldTable::default(),
+                )
+                .await?;
+            channel.close(200, "done".into()).await
+        };
+        match declare(false).await {
+            Err(error) if is_refused(&error) => declare(true).await,
+            other => other,
+        }
+        .map_err(|source| BrokerError::Declare {
+            what: format!("exchange {name}"),
+            source,
+        })
+    }
+
+    fn live_arguments(&self, route: Route) -> FieldTable {
+        let mut arguments = dead_arguments();
+        arguments.insert("x-dead-letter-exchange".into(), text(self.dead_exchange));
+        arguments.insert("x-dead-letter-routing-key".into(), text(route.queue));
+        // At most once, the default, may lose what is dead-lettered.
+        arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+        arguments
+    }
+}
+
+/// What every queue of ours has: replicated and on disk, and full means refused, not dropped.
+fn dead_arguments() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments.insert(
+        "x-delivery-limit".into(),
+        AMQPValue::LongLongInt(DELIVERY_LIMIT),
+    );
+    arguments.insert("x-overflow".into(), text("reject-publish"));
+    arguments
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+async fn queue(
+    connection: &Connection,
+    name: &str,
+    arguments: FieldTable,
+) -> Result<(), BrokerError> {
+    let declare = async |passive| {
+        let channel = connection.create_channel().await?;
+        channel
+            .queue_declare(
+                name.into(),
+                QueueDeclareOptions {
+                    durable: true,
+                    passive,
+                    ..Default::default()
+                },
+                arguments.clone(),
+            )
+            .await?;
+        channel.close(200, "done".into()).await
+    };
+    match declare(false).await {
+        Err(error) if is_refused(&error) => declare(true).await,
+        other => other,
+    }
+    .map_err(|source| BrokerError::Declare {
+        what: format!("queue {name}"),
+        source,
+    })
+}
+
+async fn bind(
+    connection: &Connection,
+    queue: &str,
+    exchange: &str,
+    key: &str,
+) -> Result<(), BrokerError> {
+    let bind = async {
+        let channel = connection.create_channel().await?;
+        channel
+            .queue_bind(
+                ShortString::from(queue),
+                exchange.into(),
+                key.into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
+        channel.close(200, "done".into()).await
+    };
+    match bind.await {
+        // It cannot be asked whether a binding exists; a missing one shows as a returned message.
+        Err(error) if is_refused(&error) => Ok(()),
+        other => other,
+    }
+    .map_err(|source| BrokerError::Declare {
+        what: format!("binding of {queue}"),
+        source,
+    })
+}
+
+fn is_refused(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error)
+        if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED))
+}

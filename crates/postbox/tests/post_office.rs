@@ -1,0 +1,403 @@
+//! The post office against a real PostgreSQL and RabbitMQ: one office that sends to itself, so
+//! that a test sees both ends. Waiting is done in `eventually` only.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Connection, ConnectionProperties};
+use postbox::{
+    BrokerConfig, Consumer, ConsumerConfig, Envelope, HandleError, Handled, Handler, Incoming,
+    NewMessage, Outbox, ParkReason, Relay, RelayConfig, Route, TaskStatus, Topology, Unreadable,
+    Verdict,
+};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const TOPOLOGY: Topology = Topology {
+    exchange: "office",
+    dead_exchange: "office.dead",
+    reads: Route {
+        queue: "letters",
+        kind: "letter",
+    },
+    sends: Route {
+        queue: "letters",
+        kind: "letter",
+    },
+};
+
+/// Writes one row for each letter; refuses what says "broken".
+#[derive(Debug, Default)]
+struct Count {
+    calls: AtomicUsize,
+}
+
+impl Handler for Count {
+    type Message = String;
+
+    fn read(&self, envelope: &Envelope<'_>) -> Result<(Uuid, String), Unreadable> {
+        if envelope.kind != "letter" {
+            return Err(Unreadable::new(ParkReason::UnknownType, envelope.kind));
+        }
+        Ok((envelope.message_id, envelope.body.to_owned()))
+    }
+
+    async fn handle(
+        &self,
+        transaction: &mut PgConnection,
+        batch: &[Incoming<String>],
+    ) -> Result<Handled, HandleError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let mut verdicts = Vec::new();
+        for letter in batch {
+            if letter.message == "broken" {
+                return Err(HandleError::Broken("a letter says so".into()));
+            }
+            if letter.first_time {
+                sqlx::query("insert into effects (message_id) values ($1)")
+                    .bind(letter.message_id)
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            verdicts.push(if letter.first_time {
+                Verdict::Applied
+            } else {
+                Verdict::Duplicate
+            });
+        }
+        Ok(Handled {
+            verdicts,
+            answers: Vec::new(),
+        })
+    }
+}
+
+struct Office {
+    pool: PgPool,
+    outbox: Outbox,
+    broker: BrokerConfig,
+    url: String,
+    handler: Arc<Count>,
+    relay: TaskStatus,
+    stop: CancellationToken,
+}
+
+impl Office {
+    async fn open() -> Result<Self> {
+        let shared = sandbox::shared().await;
+        let (database, vhost) = (shared.database().await?, shared.vhost().await?);
+        let pool = PgPoolOptions::new()
+            .max_connections(5)
+            .connect(&database.url())
+            .await?;
+        sqlx::raw_sql(postbox::MIGRATION).execute(&pool).await?;
+        sqlx::raw_sql("create table effects (message_id uuid not null)")
+            .execute(&pool)
+            .await?;
+        Ok(Self {
+            pool,
+            outbox: Outbox::new(),
+            broker: BrokerConfig {
+                host: vhost.host().into(),
+                port: vhost.port(),
+                user: vhost.user().into(),
+                password: vhost.password().into(),
+                vhost: vhost.name.clone(),
+                ..BrokerConfig::default()
+            },
+            url: vhost.url(),
+            handler: Arc::default(),
+            relay: TaskStatus::default(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    fn start_relay(&self) {
+        let relay = Relay {
+            pool: self.pool.clone(),
+            outbox: self.outbox.clone(),
+            broker: self.broker.clone(),
+            topology: TOPOLOGY,
+            config: RelayConfig {
+                poll_interval: Duration::from_millis(200),
+                ..RelayConfig::default()
+            },
+            app_id: "office",
+            status: self.relay.clone(),
+        };
+        let stop = self.stop.clone();
+        tokio::spawn(async move { relay.run(stop).await });
+    }
+
+    fn start_consumer(&self) {
+        let consumer = Consumer {
+            pool: self.pool.clone(),
+            outbox: self.outbox.clone(),
+            broker: self.broker.clone(),
+            topology: TOPOLOGY,
+            config: ConsumerConfig::default(),
+            handler: Arc::clone(&self.handler),
+            app_id: "office",
+            status: TaskStatus::default(),
+        };
+        let stop = self.stop.clone();
+        tokio::spawn(async move { consumer.run(stop).await });
+    }
+
+    /// Stores messages; does not hand them over.
+    async fn append(&self, messages: Vec<NewMessage>) -> Result<Vec<postbox::OutboxRow>> {
+        let mut transaction = self.pool.begin().await?;
+        let rows = postbox::append(&mut transaction, messages).await?;
+        transaction.commit().await?;
+        Ok(rows)
+    }
+
+    async fn amqp(&self) -> Result<Connection> {
+        Ok(Connection::connect(&self.url, ConnectionProperties::default()).await?)
+    }
+
+    async fn count(&self, sql: &'static str) -> Result<i64> {
+        Ok(sqlx::query_scalar(sql).fetch_one(&self.pool).await?)
+    }
+
+    async fn eventually_count(&self, sql: &'static str, expected: i64) -> Result<()> {
+        eventually(&format!("{sql} is {expected}"), async || {
+            let count = self.count(sql).await?;
+            ensure!(count == expected, "it is {count}");
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+const EFFECTS: &str = "select count(*) from effects";
+const UNSENT: &str = "select count(*) from outbox_messages where not is_published";
+const SENT: &str = "select count(*) from outbox_messages where is_published";
+const PARKED: &str = "select count(*) from parked_messages";
+
+fn letter(kind: &'static str) -> NewMessage {
+    let message_id = Uuid::now_v7();
+    NewMessage {
+        message_id,
+        kind,
+        key: message_id,
+        schema_version: 1,
+        body: "hello".into(),
+        traceparent: None,
+        request_id: None,
+    }
+}
+
+/// Asks until the answer is good, for 30 s at most.
+async fn eventually(what: &str, ask: impl AsyncFn() -> Result<()>) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        match ask().await {
+            Ok(()) => return Ok(()),
+            Err(error) if tokio::time::Instant::now() > deadline => {
+                return Err(error).with_context(|| format!("not in time: {what}"));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_handed_over_is_sent_marked_and_applied() -> Result<()> {
+    let office = Office::open().await?;
+    office.start_relay();
+    office.start_consumer();
+    let rows = office
+        .append((0..300).map(|_| letter("letter")).collect())
+        .await?;
+    office.outbox.hand_over(rows);
+    office.eventually_count(EFFECTS, 300).await?;
+    office.eventually_count(UNSENT, 0).await
+}
+
+#[tokio::test]
+async fn a_row_of_a_dead_process_leaves_when_its_lease_ends() -> Result<()> {
+    let office = Office::open().await?;
+    office
+        .append(vec![letter("letter"), letter("letter")])
+        .await?;
+    office.start_relay();
+    office.start_consumer();
+    // Never handed over: its writer died. The lease of 15 s runs out by itself.
+    office.eventually_count(EFFECTS, 2).await?;
+    office.eventually_count(UNSENT, 0).await
+}
+
+#[tokio::test]
+async fn a_message_delivered_twice_is_applied_once() -> Result<()> {
+    let office = Office::open().await?;
+    office.start_relay();
+    let once = letter("letter");
+    let copies = vec![once.clone(), once.clone(), once];
+    // The same message in three rows, and in one batch at the consumer.
+    let rows = office.append(copies).await?;
+    ensure!(
+        rows.len() == 3,
+        "three rows, each with its own id: {rows:?}"
+    );
+    office.outbox.hand_over(rows);
+    office.eventually_count(SENT, 3).await?;
+    office.start_consumer();
+    office.eventually_count(EFFECTS, 1).await?;
+    // And one more, alone, after the effect.
+    let rows = office.append(vec![letter("letter")]).await?;
+    office.outbox.hand_over(rows.clone());
+    office.eventually_count(EFFECTS, 2).await?;
+    office.outbox.hand_over(rows);
+    office
+        .outbox
+        .hand_over(office.append(vec![letter("letter")]).await?);
+    office.eventually_count(EFFECTS, 3).await
+}
+
+#[tokio::test]
+async fn an_unroutable_message_stays_pending_and_holds_nobody_up() -> Result<()> {
+    let office = Office::open().await?;
+    office.start_relay();
+    office.start_consumer();
+    let kinds = (0..210).map(|n| if n % 7 == 0 { "nowhere" } else { "letter" });
+    let rows = office.append(kinds.map(letter).collect()).await?;
+    office.outbox.hand_over(rows);
+    office.eventually_count(EFFECTS, 180).await?;
+    office.eventually_count(SENT, 180).await?;
+    let wrong = "select count(*) from outbox_messages where is_published = (kind = 'nowhere')";
+    ensure!(
+        office.count(wrong).await? == 0,
+        "a return was taken for another message's"
+    );
+    let tried = "select count(*) from outbox_messages where kind = 'nowhere' and attempts >= 2";
+    office.eventually_count(tried, 30).await
+}
+
+#[tokio::test]
+async fn a_message_sent_while_its_binding_was_gone_arrives_once_it_is_back() -> Result<()> {
+    let office = Office::open().await?;
+    office.start_relay();
+    eventually("the relay is connected", async || {
+        office.relay.check().map(drop).map_err(anyhow::Error::msg)
+    })
+    .await?;
+    let connection = office.amqp().await?;
+    let channel = connection.create_channel().await?;
+    channel
+        .queue_unbind(
+            "letters".into(),
+            "office".into(),
+            "letter".into(),
+            FieldTable::default(),
+        )
+        .await
+        .context("the binding was there")?;
+    office
+        .outbox
+        .hand_over(office.append(vec![letter("letter")]).await?);
+    office
+        .eventually_count("select count(*) from outbox_messages where attempts > 0", 1)
+        .await?;
+    // The consumer declares the binding anew when it starts.
+    office.start_consumer();
+    office.eventually_count(EFFECTS, 1).await
+}
+
+#[tokio::test]
+async fn poison_is_parked_at_first_sight_and_its_neighbours_go_on() -> Result<()> {
+    let office = Office::open().await?;
+    office.start_relay();
+    office.start_consumer();
+    office
+        .outbox
+        .hand_over(office.append(vec![letter("letter")]).await?);
+    office.eventually_count(EFFECTS, 1).await?;
+
+    let connection = office.amqp().await?;
+    let channel = connection.create_channel().await?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
+    let id = || BasicProperties::default().with_message_id(Uuid::now_v7().to_string().into());
+    let kind = |p: BasicProperties| p.with_type("letter".into());
+    let poison: Vec<(BasicProperties, &[u8], &str)> = vec![
+        (
+            BasicProperties::default().with_type("letter".into()),
+            b"hello",
+            "no_message_id",
+        ),
+        (
+            kind(id().with_message_id("seven".into())),
+            b"hello",
+            "bad_message_id",
+        ),
+        (kind(id()), b"\xff\xfe", "not_json"),
+        (
+            kind(id().with_content_encoding("gzip".into())),
+            b"hello",
+            "encoding",
+        ),
+        (id().with_type("parcel".into()), b"hello", "unknown_type"),
+        (kind(id()), b"broken", "attempts"),
+    ];
+    let good = kind(id());
+    for (properties, body, _) in &poison {
+        for (properties, body) in [(properties, *body), (&good, b"hello".as_slice())] {
+            channel
+                .basic_publish(
+                    "".into(),
+                    "letters".into(),
+                    BasicPublishOptions::default(),
+                    body,
+                    properties.clone(),
+                )
+                .await?
+                .await?;
+        }
+    }
+    office.eventually_count(PARKED, 6).await?;
+    office.eventually_count(EFFECTS, 2).await?;
+    for (_, _, reason) in poison {
+        let sql = "select count(*) from parked_messages where reason = $1";
+        let count: i64 = sqlx::query_scalar(sql)
+            .bind(reason)
+            .fetch_one(&office.pool)
+            .await?;
+        ensure!(count == 1, "{count} parked as {reason}");
+    }
+    // Parking writes no inbox row: a copy after the mend would be judged anew.
+    ensure!(office.count("select count(*) from inbox_messages").await? == 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deleted_queue_is_a_fault_that_heals_by_itself() -> Result<()> {
+    let office = Office::open().await?;
+    office.start_relay();
+    office.start_consumer();
+    office
+        .outbox
+        .hand_over(office.append(vec![letter("letter")]).await?);
+    office.eventually_count(EFFECTS, 1).await?;
+    let channel = office.amqp().await?.create_channel().await?;
+    channel
+        .queue_delete("letters".into(), Default::default())
+        .await?;
+    office
+        .outbox
+        .hand_over(office.append(vec![letter("letter")]).await?);
+    office.eventually_count(EFFECTS, 2).await
+}
