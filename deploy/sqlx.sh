@@ -28,7 +28,10 @@ work=$(mktemp -d)
 touched=
 restore() {
     # Nothing has changed in the sources: without this everything would be compiled once more.
-    for crate in $touched; do touch -r "$work/$crate.stamp" "crates/$crate/src/lib.rs"; done
+    for crate in $touched; do
+        file=crates/$crate/src/lib.rs
+        [ -n "$(find "$file" -newer "$work/$crate.touched")" ] || touch -r "$work/$crate.before" "$file"
+    done
     rm -rf "$work"
 }
 trap restore EXIT
@@ -50,9 +53,10 @@ fresh() { # CRATE VARIABLE MIGRATIONS: $work/CRATE is the cache as it should be
     mkdir "$work/$crate"
     database "sqlx_$crate" "$3"
     # The macros run when their crate is compiled; its file's age decides that.
-    touch -r "crates/$crate/src/lib.rs" "$work/$crate.stamp"
-    touched="$touched $crate"
+    touch -r "crates/$crate/src/lib.rs" "$work/$crate.before"
     touch "crates/$crate/src/lib.rs"
+    touch -r "crates/$crate/src/lib.rs" "$work/$crate.touched"
+    touched="$touched $crate"
     # check shares what clippy has compiled. prepare cannot: crates that use this one may have no
     # cache yet and would not compile.
     case "$mode" in

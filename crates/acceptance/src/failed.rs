@@ -25,3 +25,13 @@ impl fmt::Debug for Failed {
         fmt::Display::fmt(self, f)
     }
 }
+
+/// `anyhow::ensure!` for a function that returns [`Step`].
+macro_rules! require {
+    ($condition:expr, $($text:tt)+) => {
+        if !$condition {
+            return Err(crate::failed::Failed::from(anyhow::anyhow!($($text)+)));
+        }
+    };
+}
+pub(crate) use require;

@@ -166,10 +166,16 @@ impl Tasks {
     /// Resolves with the name of the first supervised task that failed for good.
     pub async fn failed(&self) -> String {
         let mut receiver = self.shared.failed.subscribe();
-        match receiver.wait_for(Option::is_some).await {
-            Ok(name) => name.clone().unwrap_or_default(),
+        // The guard is let go of before anything else is awaited: the future must be `Send`.
+        let name = receiver
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|name| name.clone());
+        match name {
+            Some(name) => name,
             // The sender lives in `self`.
-            Err(_) => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 

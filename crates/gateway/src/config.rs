@@ -40,6 +40,14 @@ impl GatewayConfig {
         Self::checked(env::read(DEFAULTS)?)
     }
 
+    /// Reads given variables in place of the process's environment.
+    ///
+    /// # Errors
+    /// The first fault found; its text names the variable.
+    pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, EnvError> {
+        Self::checked(env::read_from(vars, DEFAULTS)?)
+    }
+
     fn checked(self) -> Result<Self, EnvError> {
         base_url("ORDERS_SERVICE_URL", &self.orders_service_url)?;
         base_url("PAYMENTS_SERVICE_URL", &self.payments_service_url)?;

@@ -15,9 +15,9 @@ const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-static OF_REQUESTS: &[HeaderName] = &[CONTENT_TYPE, ACCEPT, AUTHORIZATION, IDEMPOTENCY_KEY];
+static OF_REQUESTS: [HeaderName; 4] = [CONTENT_TYPE, ACCEPT, AUTHORIZATION, IDEMPOTENCY_KEY];
 
-static OF_RESPONSES: &[HeaderName] = &[
+static OF_RESPONSES: [HeaderName; 9] = [
     ALLOW,
     CACHE_CONTROL,
     CONTENT_TYPE,
@@ -32,7 +32,7 @@ static OF_RESPONSES: &[HeaderName] = &[
 /// The headers to send on: what the client may set, the identity of the request, and where it
 /// came from. All values of a name are kept: two keys are for the service to refuse.
 pub(crate) fn of_request(headers: &HeaderMap, peer: Option<SocketAddr>) -> HeaderMap {
-    let mut sent = pick(headers, OF_REQUESTS);
+    let mut sent = pick(headers, &OF_REQUESTS);
     if let Ok(id) = HeaderValue::from_str(&request_id()) {
         sent.insert(X_REQUEST_ID, id);
     }
@@ -48,7 +48,7 @@ pub(crate) fn of_request(headers: &HeaderMap, peer: Option<SocketAddr>) -> Heade
 
 /// The headers of an answer that a client gets to see.
 pub(crate) fn of_response(headers: &HeaderMap) -> HeaderMap {
-    pick(headers, OF_RESPONSES)
+    pick(headers, &OF_RESPONSES)
 }
 
 /// The values of the named headers, without those that `Connection` calls hop-by-hop.

@@ -12,3 +12,6 @@ mod routes;
 mod server;
 
 pub use server::Gateway;
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ mod place_order;
 mod redrive_orders;
 mod settle_orders;
 mod store;
+#[cfg(test)]
+mod store_tests;
 
 pub use app::Orders;
 pub use http::openapi;

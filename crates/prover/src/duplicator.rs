@@ -303,14 +303,15 @@ impl Session {
     }
 }
 
-/// Durable and replicated like the system's own queues: a killed broker must not lose the copies.
+/// Durable: a killed broker must not lose the copies. Not a quorum queue: one that was declared
+/// within half a second before a kill comes back swallowing confirms for ever, and the confirms of
+/// every message of the system wait for this queue's, too.
 fn queue_arguments() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert(
         "x-queue-type".into(),
-        AMQPValue::LongString("quorum".into()),
+        AMQPValue::LongString("classic".into()),
     );
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(1000));
     arguments.insert("x-expires".into(), AMQPValue::LongInt(EXPIRES_MS));
     arguments
 }

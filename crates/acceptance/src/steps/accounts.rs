@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use contracts::Money;
 use cucumber::{given, then, when};
 
-use crate::failed::Step;
+use crate::failed::{Step, require};
 use crate::parameters::{Amount, Person};
 use crate::world::World;
 
@@ -20,7 +20,7 @@ async fn has_no_account(world: &mut World, person: Person) -> Step {
     let user_id = world.user_id(&person);
     let outcome = world.client()?.account(user_id).await;
     let none = outcome.had_no_effect();
-    ensure!(
+    require!(
         none,
         "asked for an account that must not be there: {outcome:?}"
     );
@@ -60,7 +60,7 @@ async fn balance_is(world: &mut World, person: Person, amount: Amount) -> Step {
     let user_id = world.user_id(&person);
     let account = world.client()?.account(user_id).await.ok()?;
     let expected = amount.0.to_string();
-    ensure!(
+    require!(
         account.balance == expected,
         "the balance is {} and must be {expected}",
         account.balance

@@ -6,7 +6,7 @@ use cucumber::{given, then, when};
 use prover::client::Answer;
 
 use crate::eventually::eventually;
-use crate::failed::Step;
+use crate::failed::{Step, require};
 use crate::world::World;
 
 #[given(regex = r#"^a client has sent ([A-Z]+) "([^"]*)"$"#)]
@@ -67,7 +67,7 @@ async fn in_the_end(
 #[then(regex = r#"^its header "([^"]*)" is "([^"]*)"$"#)]
 async fn header_is(world: &mut World, name: String, value: String) -> Step {
     let found = header(world, &name)?;
-    ensure!(found == value, "{name} is {found:?}");
+    require!(found == value, "{name} is {found:?}");
     Ok(())
 }
 
@@ -76,7 +76,7 @@ async fn header_names(world: &mut World, name: String, values: String) -> Step {
     let found = header(world, &name)?;
     let words: Vec<&str> = found.split(',').map(str::trim).collect();
     for value in values.split(" and ").map(str::trim) {
-        ensure!(words.contains(&value), "{name} is {found:?}");
+        require!(words.contains(&value), "{name} is {found:?}");
     }
     Ok(())
 }
@@ -84,9 +84,9 @@ async fn header_names(world: &mut World, name: String, values: String) -> Step {
 #[then("its request id is the one in the body")]
 async fn request_id_is_in_the_body(world: &mut World) -> Step {
     let id = header(world, "x-request-id")?;
-    ensure!(!id.is_empty(), "the id is empty");
+    require!(!id.is_empty(), "the id is empty");
     let body = &world.answer.as_ref().context("nothing was asked")?.body;
-    ensure!(
+    require!(
         body.contains(&format!(r#""request_id":"{id}""#)),
         "the id is {id}, and the body is {body}"
     );
@@ -96,7 +96,7 @@ async fn request_id_is_in_the_body(world: &mut World) -> Step {
 #[then("its request id is a new one")]
 async fn request_id_is_new(world: &mut World) -> Step {
     let id = header(world, "x-request-id")?;
-    ensure!(
+    require!(
         (8..=128).contains(&id.len()) && id.bytes().all(|sign| sign.is_ascii_graphic()),
         "the id is {id:?}"
     );

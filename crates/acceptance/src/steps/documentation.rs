@@ -7,7 +7,7 @@ use cucumber::gherkin;
 use cucumber::then;
 use serde_json::Value;
 
-use crate::failed::Step;
+use crate::failed::{Step, require};
 use crate::steps::api::send;
 use crate::world::World;
 
@@ -18,21 +18,21 @@ async fn a_page_of_its_own(world: &mut World) -> Step {
         .headers
         .get("content-type")
         .and_then(|kind| kind.to_str().ok());
-    ensure!(
+    require!(
         kind.is_some_and(|kind| kind.starts_with("text/html")),
         "it is {kind:?}"
     );
     let files = files(&answer.body);
-    ensure!(
+    require!(
         files.iter().any(|file| file.ends_with(".js")),
         "the page has no program: {files:?}"
     );
     for file in files {
-        ensure!(!file.contains("//"), "{file} is somewhere else");
+        require!(!file.contains("//"), "{file} is somewhere else");
         // As a browser does for a page at /docs.
         let path = format!("/{}", file.trim_start_matches("./").trim_start_matches('/'));
         let answer = send(world, "GET", &path, None, None).await?;
-        ensure!(
+        require!(
             answer.status == 200 && !answer.body.is_empty(),
             "{path} is answered with {}",
             answer.status
@@ -46,7 +46,7 @@ async fn describes_operations(world: &mut World, #[step] step: &gherkin::Step) -
     let answer = world.answer.as_ref().context("nothing was asked")?;
     let document: Value = serde_json::from_str(&answer.body).context("not JSON")?;
     let version = document["openapi"].as_str().unwrap_or_default();
-    ensure!(version.starts_with("3.1."), "it is OpenAPI {version:?}");
+    require!(version.starts_with("3.1."), "it is OpenAPI {version:?}");
     let table = step.table.as_ref().context("the sentence has no table")?;
     let expected: BTreeSet<(String, String)> = table
         .rows
@@ -60,7 +60,7 @@ async fn describes_operations(world: &mut World, #[step] step: &gherkin::Step) -
             described.insert((method.clone(), path.clone()));
         }
     }
-    ensure!(described == expected, "it describes {described:?}");
+    require!(described == expected, "it describes {described:?}");
     Ok(())
 }
 

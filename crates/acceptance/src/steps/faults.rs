@@ -4,7 +4,7 @@ use cucumber::{given, when};
 use sandbox::Link;
 
 use crate::eventually::eventually;
-use crate::failed::Step;
+use crate::failed::{Step, require};
 use crate::steps::services::until_orders_are_under_way;
 use crate::world::World;
 
@@ -68,7 +68,7 @@ async fn the_databases_come_back(world: &mut World) -> Step {
 #[when("the broker cannot be reached")]
 async fn the_broker_cannot_be_reached(world: &mut World) -> Step {
     let link = world.stack()?.sandbox().rabbitmq.link();
-    ensure!(
+    require!(
         link.open_connections() > 0,
         "nobody is connected to the broker, so nobody would notice"
     );

@@ -1,14 +1,15 @@
 //! What the services say about themselves.
 
 use anyhow::ensure;
-use cucumber::then;
+use cucumber::{given, then};
 use prover::client::Answer;
 
 use crate::eventually::eventually;
-use crate::failed::Step;
+use crate::failed::{Step, require};
 use crate::parameters::Which;
 use crate::world::World;
 
+#[given(expr = "{service} is ready for everything")]
 #[then(expr = "{service} is ready for everything")]
 async fn is_ready(world: &mut World, service: Which) -> Step {
     Ok(becomes(world, service, "ready", 200).await?)
@@ -22,7 +23,7 @@ async fn is_not_ready(world: &mut World, service: Which) -> Step {
 #[then(expr = "{service} accepts requests all the same")]
 async fn accepts_requests(world: &mut World, service: Which) -> Step {
     let answer = world.stack()?.health(service.0, "accepting").await?;
-    ensure!(
+    require!(
         answer.status == 200,
         "{} answers {} {}",
         service.0,
@@ -32,11 +33,17 @@ async fn accepts_requests(world: &mut World, service: Which) -> Step {
     Ok(())
 }
 
+#[then(expr = "{service} accepts requests in the end")]
+async fn accepts_requests_in_the_end(world: &mut World, service: Which) -> Step {
+    Ok(becomes(world, service, "accepting", 200).await?)
+}
+
 #[then(expr = "{service} does not accept requests")]
 async fn does_not_accept_requests(world: &mut World, service: Which) -> Step {
     Ok(becomes(world, service, "accepting", 503).await?)
 }
 
+#[given(expr = "{service} is alive")]
 #[then(expr = "{service} is alive")]
 async fn is_alive(world: &mut World, service: Which) -> Step {
     Ok(becomes(world, service, "live", 200).await?)
@@ -44,10 +51,33 @@ async fn is_alive(world: &mut World, service: Which) -> Step {
 
 #[then(expr = "the public is told {string} about the system")]
 async fn the_public_is_told(world: &mut World, word: String) -> Step {
-    let client = world.client()?;
-    let Answer { body, .. } = client.send("GET", "/health/ready", None).await.ok()?;
+    Ok(told(world, &word).await?)
+}
+
+#[then(expr = "the public is told {string} about the system in the end")]
+async fn the_public_is_told_in_the_end(world: &mut World, word: String) -> Step {
+    let (world, word) = (&*world, word.as_str());
+    Ok(eventually("the public is told", || told(world, word)).await?)
+}
+
+/// The status, and of each service behind the gateway the same two words: nothing that helps an intruder.
+async fn told(world: &World, word: &str) -> anyhow::Result<()> {
+    let Answer { status, body, .. } = world
+        .client()?
+        .send("GET", "/health/ready", None)
+        .await
+        .ok()?;
     let told: serde_json::Value = serde_json::from_str(&body)?;
-    ensure!(told["status"] == word.as_str(), "it is told {body}");
+    ensure!(told["status"] == word, "it is told {body}");
+    ensure!(
+        (status == 200) == (word == "ok"),
+        "{word} comes with {status}"
+    );
+    let known = body.replace("\"ok\"", "").replace("\"unavailable\"", "");
+    ensure!(
+        !known.contains("127.0.0.1") && !known.contains("detail"),
+        "it is told {body}"
+    );
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use prover::duplicator::{CopyId, Duplicator};
 
 use crate::audit;
 use crate::eventually::eventually;
-use crate::failed::Step;
+use crate::failed::{Step, require};
 use crate::parameters::{Identity, Person};
 use crate::stack::Stack;
 use crate::world::World;
@@ -34,7 +34,7 @@ async fn was_delivered_twice(world: &mut World) -> Step {
         .as_ref()
         .context("nothing delivers messages twice")?;
     let orders = world.placed.len() as u64;
-    ensure!(orders > 0, "there is no order");
+    require!(orders > 0, "there is no order");
     eventually("every message has its copy", || async move {
         let copies = duplicator.copies();
         let enough = copies.requests >= orders && copies.results >= orders;
@@ -61,7 +61,7 @@ async fn request_again(world: &mut World, person: Person, identity: Identity) ->
         CopyId::New => MessageId::new(),
     };
     let before = audit::answers(stack, known.order_uid).await?;
-    ensure!(before > 0, "the request was not answered a first time yet");
+    require!(before > 0, "the request was not answered a first time yet");
     publish(
         stack,
         PAYMENT_REQUESTS.kind,
@@ -98,7 +98,7 @@ async fn requests_are_purged(world: &mut World) -> Step {
     let purged = amqp::purge(&connection, PAYMENT_REQUESTS.queue).await?;
     connection.close(200, "done".into()).await?;
     let orders = world.placed.len();
-    ensure!(
+    require!(
         purged as usize >= orders,
         "{purged} requests were purged, of {orders}"
     );
@@ -112,7 +112,7 @@ async fn results_are_stolen(world: &mut World) -> Step {
     let stolen = amqp::steal(&connection, ORDER_RESULTS.queue, THEFT).await?;
     connection.close(200, "done".into()).await?;
     let orders = world.placed.len();
-    ensure!(
+    require!(
         stolen.len() >= orders,
         "{} results were stolen, of {orders}",
         stolen.len()
@@ -123,14 +123,14 @@ async fn results_are_stolen(world: &mut World) -> Step {
 #[then("no payment was asked for a second time")]
 async fn nothing_was_asked_again(world: &mut World) -> Step {
     let asked_again = audit::asked_again(world.stack()?).await?;
-    ensure!(asked_again == 0, "{asked_again} requests were sent again");
+    require!(asked_again == 0, "{asked_again} requests were sent again");
     Ok(())
 }
 
 #[then("payments were asked for a second time")]
 async fn something_was_asked_again(world: &mut World) -> Step {
     let asked_again = audit::asked_again(world.stack()?).await?;
-    ensure!(asked_again > 0, "no request was sent again");
+    require!(asked_again > 0, "no request was sent again");
     Ok(())
 }
 
@@ -163,7 +163,7 @@ pub(crate) fn properties(kind: &str, message_id: Option<MessageId>) -> BasicProp
         .with_content_type("application/json".into())
         .with_delivery_mode(2)
         .with_app_id("acceptance".into())
-        .with_kind(kind.into())
+        .with_type(kind.into())
         .with_headers(headers);
     match message_id {
         Some(id) => properties.with_message_id(id.to_string().into()),

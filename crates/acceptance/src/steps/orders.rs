@@ -9,7 +9,7 @@ use futures::future::join_all;
 use prover::client::{Client, Order, Status};
 
 use crate::eventually::eventually;
-use crate::failed::Step;
+use crate::failed::{Step, require};
 use crate::parameters::{Amount, Person, State};
 use crate::world::World;
 
@@ -18,7 +18,7 @@ use crate::world::World;
 async fn orders(world: &mut World, person: Person, amount: Amount) -> Step {
     let user_id = world.user_id(&person);
     let order = world.place_order(user_id, amount.0).await?;
-    ensure!(
+    require!(
         order.status == Status::New,
         "a fresh order is {}",
         order.status
@@ -41,7 +41,7 @@ async fn orders_many_at_once(
 #[when(expr = "every customer orders {int} times for {money}, all at once")]
 async fn every_customer_orders(world: &mut World, count: usize, amount: Amount) -> Step {
     let users = world.customers.repeat(count);
-    ensure!(!users.is_empty(), "there are no customers");
+    require!(!users.is_empty(), "there are no customers");
     Ok(place_at_once(world, users, amount.0).await?)
 }
 
@@ -60,14 +60,14 @@ async fn order_becomes(world: &mut World, person: Person, state: State) -> Step 
         Ok(order)
     })
     .await?;
-    ensure!(
+    require!(
         order.status == state.0,
         "order {} is {} and must be {}",
         order.id,
         order.status,
         state.0
     );
-    ensure!(
+    require!(
         order.amount == placed.amount.to_string(),
         "order {} is for {} now",
         order.id,
@@ -84,7 +84,7 @@ async fn order_is_still(world: &mut World, person: Person, state: State) -> Step
         .order(placed.user_id, placed.id)
         .await
         .ok()?;
-    ensure!(
+    require!(
         order.status == state.0,
         "order {} is {} and must be {}",
         order.id,
@@ -139,17 +139,17 @@ async fn every_order_becomes(world: &mut World, state: State) -> Step {
     {
         bail!("order {} was accepted and is in no list", lost.id);
     }
-    ensure!(!listed.is_empty(), "there is no order");
+    require!(!listed.is_empty(), "there is no order");
     Ok(())
 }
 
 #[then("every order is still open")]
 async fn every_order_is_still_open(world: &mut World) -> Step {
     let client = world.client()?;
-    ensure!(!world.placed.is_empty(), "there is no order");
+    require!(!world.placed.is_empty(), "there is no order");
     for placed in &world.placed {
         let order = client.order(placed.user_id, placed.id).await.ok()?;
-        ensure!(
+        require!(
             order.status == Status::New,
             "order {} is {}",
             order.id,

@@ -27,7 +27,7 @@ async fn is_sent_poison(world: &mut World, service: Which, fault: String) -> Ste
         "without any content" => (String::new(), whole),
         "without an id" => (good, properties(route.kind, None)),
         "with an id that is none" => (good, whole.with_message_id("42".into())),
-        "of an unknown type" => (good, whole.with_kind("payment.imagined".into())),
+        "of an unknown type" => (good, whole.with_type("payment.imagined".into())),
         "of a version to come" => (good, whole.with_headers(version(2))),
         "about no money" => (good.replace("1.00", "0.00"), whole),
         "about less than no money" => (good.replace("1.00", "-1.00"), whole),

@@ -6,7 +6,7 @@ use prover::quiescence;
 
 use crate::check::end_rush;
 use crate::eventually::eventually;
-use crate::failed::Step;
+use crate::failed::{Step, require};
 use crate::rush::Rush;
 use crate::steps::accounts::open_account;
 use crate::world::World;
@@ -50,7 +50,7 @@ async fn orders_keep_coming_in(world: &mut World) -> Step {
 
 #[when("the orders stop coming in")]
 async fn the_orders_stop_coming_in(world: &mut World) -> Step {
-    ensure!(world.rush.is_some(), "no orders come in");
+    require!(world.rush.is_some(), "no orders come in");
     Ok(end_rush(world).await?)
 }
 
@@ -85,7 +85,7 @@ async fn customers_are_turned_away(world: &mut World) -> Step {
 #[then("no customer is turned away")]
 async fn no_customer_is_turned_away(world: &mut World) -> Step {
     let rush = world.rush.as_ref().context("no orders come in")?;
-    ensure!(
+    require!(
         rush.failed() == 0,
         "{} orders were not accepted, {} were",
         rush.failed(),

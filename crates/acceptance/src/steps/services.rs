@@ -7,7 +7,7 @@ use cucumber::{given, then, when};
 use prover::quiescence;
 
 use crate::eventually::eventually;
-use crate::failed::Step;
+use crate::failed::{Step, require};
 use crate::parameters::Which;
 use crate::world::World;
 
@@ -29,7 +29,7 @@ async fn nothing_is_running(world: &mut World) -> Step {
 
 #[given("Orders asks again soon for what stays open")]
 async fn orders_asks_again_soon(world: &mut World) -> Step {
-    ensure!(
+    require!(
         world.stack().is_err(),
         "the system has other settings already"
     );
@@ -50,6 +50,7 @@ async fn a_service_starts_again(world: &mut World, service: Which) -> Step {
     Ok(stack.until_ready(service.0).await?)
 }
 
+#[given("every service is ready")]
 #[then("every service is ready")]
 async fn every_service_is_ready(world: &mut World) -> Step {
     let stack = world.stack_mut()?;
@@ -77,7 +78,7 @@ async fn a_service_is_asked_to_stop(world: &mut World, service: Which) -> Step {
     let process = world.stack_mut()?.take(service.0)?;
     until_orders_are_under_way(world).await?;
     let (status, took) = process.stop(STOPS_WITHIN).await?;
-    ensure!(
+    require!(
         status.success(),
         "{} stopped after {took:?} with {status}",
         service.0

@@ -1,5 +1,6 @@
 //! The duplicator and the raw tools, on a real broker.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,10 +11,12 @@ use lapin::{Connection, ExchangeKind};
 use prover::amqp::{self, BasicProperties, Published, RawMessage, Stolen};
 use prover::duplicator::{CopyId, Duplicator};
 use prover::eventually::eventually;
+use sandbox::{Options, Sandbox};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// The queues of the system, without its services.
+/// The queues of the system, without its services; classic ones, because a quorum queue does not
+/// survive a kill right after it was declared.
 async fn declare_queues(connection: &Connection) -> Result<()> {
     let channel = connection.create_channel().await?;
     let durable = ExchangeDeclareOptions {
@@ -36,7 +39,7 @@ async fn declare_queues(connection: &Connection) -> Result<()> {
         let mut arguments = FieldTable::default();
         arguments.insert(
             "x-queue-type".into(),
-            AMQPValue::LongString("quorum".into()),
+            AMQPValue::LongString("classic".into()),
         );
         channel
             .queue_declare(queue.into(), durable, arguments)
@@ -183,6 +186,46 @@ async fn the_duplicator_comes_back_after_its_connection_is_closed() -> Result<()
     copied(&duplicator, 2, 0).await?;
     duplicator.stop().await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn the_duplicator_survives_a_killed_broker_with_what_it_had_not_copied() -> Result<()> {
+    let servers = Sandbox::start(Options::default()).await?;
+    let broker = &servers.rabbitmq;
+    broker.create_vhost("killed").await?;
+    let url = broker.url("killed");
+    let connection = amqp::connect(&url, "test").await?;
+    declare_queues(&connection).await?;
+    let duplicator = Duplicator::start(&url, CopyId::Same).await?;
+    let publish = async |connection: &Connection, ids: std::ops::Range<u32>| {
+        for n in ids {
+            amqp::publish(connection, &message(PAYMENT_REQUESTS, &n.to_string())).await?;
+        }
+        anyhow::Ok(())
+    };
+    publish(&connection, 0..50).await?;
+    broker.kill().await?;
+    broker.start().await?;
+    let connection = amqp::connect(&url, "test").await?;
+    publish(&connection, 50..100).await?;
+
+    let mut times: BTreeMap<String, u32> = BTreeMap::new();
+    eventually(SOON, "everything is copied", || async {
+        let copies = duplicator.copies();
+        if copies.requests >= 100 && copies.faults > 0 {
+            Ok(())
+        } else {
+            Err(format!("{copies:?}"))
+        }
+    })
+    .await?;
+    for stolen in amqp::steal(&connection, PAYMENT_REQUESTS.queue, Duration::from_secs(2)).await? {
+        *times.entry(id(&stolen).to_owned()).or_default() += 1;
+    }
+    assert_eq!(times.len(), 100);
+    assert!(times.values().all(|times| *times >= 2), "{times:?}");
+    duplicator.stop().await?;
+    servers.stop().await
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! A whole run of load against a service that settles each order a little later.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,11 @@ use axum::{Json, Router};
 use prover::client::{Account, Client, Order, Status};
 use prover::load::{Length, LoadResult, Pace, Plan, Progress, Thresholds, run};
 use serde::Deserialize;
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
+
+use crate::planted::System;
 
 const SETTLES_AFTER: Duration = Duration::from_millis(100);
 
@@ -129,6 +135,10 @@ async fn served(service: Service) -> Result<Client> {
             ),
         )
         .with_state(service);
+    serving(router).await
+}
+
+async fn serving(router: Router) -> Result<Client> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -235,5 +245,87 @@ async fn orders_that_never_settle_end_the_run_and_fail_it() -> Result<()> {
     let result = loaded(service, plan).await?;
     assert_eq!((result.unsettled, result.finished), (50, 0));
     assert!(!Thresholds::default().met_by(&result));
+    Ok(())
+}
+
+#[tokio::test]
+async fn given_the_orders_database_every_order_is_timed_there() -> Result<()> {
+    let system = System::correct().await?;
+    let pool = PgPool::connect(&system.orders_url).await?;
+    let numbers = Arc::new(AtomicI64::new(100));
+    let placing = (pool.clone(), numbers);
+    let router = Router::new()
+        .route(
+            "/v1/accounts",
+            post(async |Json(user): Json<User>| account(user.user_id)),
+        )
+        .route(
+            "/v1/accounts/deposit",
+            post(async |Json(user): Json<User>| account(user.user_id)),
+        )
+        .route(
+            "/v1/orders/",
+            post(
+                async |State((pool, numbers)): State<(PgPool, Arc<AtomicI64>)>,
+                       Json(user): Json<User>| {
+                    let id = numbers.fetch_add(1, Ordering::Relaxed);
+                    let placed = sqlx::query(
+                        "insert into audit.orders (order_id, user_id, amount, status, created_at)
+                     values ($1, $2, 1.50, 'NEW', clock_timestamp())",
+                    )
+                    .bind(id)
+                    .bind(user.user_id)
+                    .execute(&pool)
+                    .await;
+                    let (amount, description, status) =
+                        (String::from("1.50"), String::new(), Status::New);
+                    let order = Order {
+                        id,
+                        user_id: user.user_id,
+                        amount,
+                        description,
+                        status,
+                    };
+                    placed
+                        .map(|_| Json(order))
+                        .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+                },
+            ),
+        )
+        .with_state(placing);
+    let client = serving(router).await?;
+    let settling = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            ticks.tick().await;
+            sqlx::query(
+                "update audit.orders set status = 'FINISHED'
+                  where status = 'NEW' and created_at < clock_timestamp() - interval '100 ms'",
+            )
+            .execute(&pool)
+            .await?;
+        }
+        #[expect(unreachable_code, reason = "names the type of the error")]
+        anyhow::Ok(())
+    });
+    let plan = Plan {
+        length: Length::Orders(100),
+        users_without_money: 0,
+        ..plan()
+    };
+    let login = PgConnectOptions::from_str(&system.orders_url)?;
+    let result = run(&client, &plan, Some(&login), &Progress::default()).await?;
+    settling.abort();
+    assert_eq!(
+        (result.accepted, result.finished, result.unsettled),
+        (100, 100, 0)
+    );
+    assert_eq!(result.settle.count, 100);
+    let settle = SETTLES_AFTER.as_micros() as u64;
+    assert!(
+        (settle..settle * 10).contains(&result.settle.p50_us),
+        "{:?}",
+        result.settle
+    );
     Ok(())
 }

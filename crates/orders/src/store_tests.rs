@@ -1,0 +1,221 @@
+//! The statements of `store` against a real PostgreSQL.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use chassis::database::{DatabaseConfig, Role, SslMode};
+use contracts::{
+    DeclineReason, MessageId, OrderUid, Outcome, PaymentRequested, PaymentSettled, UserId,
+};
+use postbox::{Handler, Incoming, Outbox, Verdict};
+use sqlx::PgPool;
+
+use crate::order::{NewOrder, Status};
+use crate::redrive_orders::redrive_orders;
+use crate::settle_orders::SettleOrders;
+use crate::store;
+
+const AFTER: Duration = Duration::from_secs(30);
+
+async fn pool(role: Role) -> Result<PgPool> {
+    let database = sandbox::shared().await.database().await?;
+    let config = DatabaseConfig {
+        host: database.host().into(),
+        port: database.port(),
+        user: database.user().into(),
+        password: database.password().into(),
+        name: database.name.clone(),
+        sslmode: SslMode::Prefer,
+        pool: 5,
+    };
+    let pool = chassis::database::pool(&config, "orders", role, 5);
+    crate::MIGRATOR.run(&pool).await?;
+    Ok(pool)
+}
+
+fn new_order(user: i64, amount: &str) -> NewOrder {
+    NewOrder {
+        order_uid: OrderUid::new(),
+        message_id: MessageId::new(),
+        user_id: UserId(user),
+        amount: amount.parse().expect("money"),
+        description: format!("for {user}"),
+        traceparent: None,
+        request_id: Some(format!("request-{user}")),
+    }
+}
+
+async fn scalar(pool: &PgPool, sql: &'static str) -> Result<i64> {
+    Ok(sqlx::query_scalar(sql).fetch_one(pool).await?)
+}
+
+#[tokio::test]
+async fn each_order_of_a_batch_gets_its_own_number_and_its_own_message() -> Result<()> {
+    let pool = pool(Role::Api).await?;
+    let orders: Vec<NewOrder> = (1..=200)
+        .map(|n| new_order(n, &format!("{n}.01")))
+        .collect();
+    let stored = store::insert_orders(&pool, &orders, AFTER).await?;
+    ensure!(stored.len() == 200);
+    for order in &orders {
+        let (order_id, row) = &stored[&order.order_uid];
+        let body = PaymentRequested::from_body(&row.body)?;
+        ensure!(body.order_uid == order.order_uid && body.order_id == *order_id);
+        ensure!(body.user_id == order.user_id && body.amount == order.amount);
+        ensure!(row.message_id == order.message_id.0 && row.request_id == order.request_id);
+        let found = store::find_order(&pool, *order_id, order.user_id).await?;
+        ensure!(found.is_some_and(|found| found.description == order.description));
+    }
+    // The same orders once more, as after a commit whose answer was lost: nothing new.
+    let again = store::insert_orders(&pool, &orders, AFTER).await?;
+    ensure!(again.is_empty());
+    ensure!(scalar(&pool, "select count(*) from outbox_messages").await? == 200);
+    let looked_up = store::find_by_uid(&pool, &[orders[0].order_uid.0]).await?;
+    ensure!(looked_up[&orders[0].order_uid] == stored[&orders[0].order_uid].0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unanswered_order_is_asked_for_again_with_the_same_bytes_and_within_the_window()
+-> Result<()> {
+    let pool = pool(Role::Api).await?;
+    let outbox = Outbox::new();
+    let orders: Vec<NewOrder> = (1..=5).map(|n| new_order(n, "1.00")).collect();
+    store::insert_orders(&pool, &orders, Duration::ZERO).await?;
+    ensure!(
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == 0,
+        "what has not left the outbox is not asked for again"
+    );
+    sqlx::query("update outbox_messages set is_published = true")
+        .execute(&pool)
+        .await?;
+    ensure!(
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == 3,
+        "the window is 3"
+    );
+    ensure!(outbox.len() == 3, "handed to the relay");
+    sqlx::query("update outbox_messages set is_published = true")
+        .execute(&pool)
+        .await?;
+    ensure!(
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == 0,
+        "the window is full"
+    );
+    let twice = scalar(
+        &pool,
+        "select count(*) from (select message_id from outbox_messages
+          group by message_id having count(*) = 2 and count(distinct body) = 1) t",
+    )
+    .await?;
+    ensure!(
+        twice == 3,
+        "{twice} messages stand twice with the same bytes"
+    );
+    // One of them is settled: there is room for one more.
+    sqlx::query("update orders set status = 'FINISHED' where id = (select min(id) from orders where redrives = 1)")
+        .execute(&pool)
+        .await?;
+    ensure!(redrive_orders(&pool, &outbox, AFTER, 3).await? == 1);
+    let soon = "select count(*) from orders where redrives > 0 and next_redrive_at < now() + interval '26 s'";
+    ensure!(scalar(&pool, soon).await? == 0, "the next turn is put off");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_first_result_stands_and_a_later_one_is_a_duplicate_or_parked() -> Result<()> {
+    let pool = pool(Role::Consumer).await?;
+    let order = new_order(1, "5.00");
+    let stored = store::insert_orders(&pool, std::slice::from_ref(&order), AFTER).await?;
+    let result = |outcome| PaymentSettled {
+        order_uid: order.order_uid,
+        order_id: stored[&order.order_uid].0,
+        user_id: order.user_id,
+        amount: order.amount,
+        outcome,
+        reason: (outcome == Outcome::Declined).then_some(DeclineReason::NoAccount),
+    };
+    let stranger = PaymentSettled {
+        order_uid: OrderUid::new(),
+        ..result(Outcome::Paid)
+    };
+    let batch = [
+        result(Outcome::Paid),
+        result(Outcome::Paid),
+        result(Outcome::Declined),
+        stranger,
+    ]
+    .map(|message| Incoming {
+        message_id: MessageId::new().0,
+        key: message.order_uid.0,
+        message,
+        first_time: true,
+        traceparent: None,
+        request_id: None,
+    });
+    let mut transaction = pool.begin().await?;
+    let handled = SettleOrders.handle(&mut transaction, &batch).await?;
+    transaction.commit().await?;
+    ensure!(handled.verdicts[0] == Verdict::Applied);
+    ensure!(handled.verdicts[1] == Verdict::Duplicate);
+    let reasons: Vec<&str> = handled.verdicts[2..]
+        .iter()
+        .map(|verdict| match verdict {
+            Verdict::Park(why) => why.reason.as_str(),
+            _ => "not parked",
+        })
+        .collect();
+    ensure!(reasons == ["contradiction", "unknown_order"], "{reasons:?}");
+    let found = store::find_order(&pool, stored[&order.order_uid].0, order.user_id).await?;
+    ensure!(found.is_some_and(|found| found.status == Status::Finished));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_database_itself_keeps_a_final_status_and_an_order_s_facts() -> Result<()> {
+    let pool = pool(Role::Api).await?;
+    store::insert_orders(&pool, &[new_order(1, "5.00")], AFTER).await?;
+    sqlx::query("update orders set status = 'CANCELLED'")
+        .execute(&pool)
+        .await?;
+    for forbidden in [
+        "update orders set status = 'FINISHED'",
+        "update orders set status = 'NEW'",
+        "update orders set amount = 6",
+        "update orders set user_id = 2",
+        "insert into orders (order_uid, message_id, user_id, amount, description, next_redrive_at)
+         values (gen_random_uuid(), gen_random_uuid(), 1, 'NaN', '', now())",
+        "insert into orders (order_uid, message_id, user_id, amount, description, next_redrive_at)
+         values (gen_random_uuid(), gen_random_uuid(), 1, 0, '', now())",
+    ] {
+        ensure!(
+            sqlx::query(forbidden).execute(&pool).await.is_err(),
+            "{forbidden}"
+        );
+    }
+    Ok(())
+}
+
+/// With `status = 'NEW'` in the UPDATE the planner took the partial index on NEW orders, mostly
+/// dead entries after seconds of load, in place of the key.
+#[tokio::test]
+async fn results_find_their_orders_by_key_also_on_a_plan_made_while_empty() -> Result<()> {
+    let pool = pool(Role::Consumer).await?;
+    let mut connection = pool.acquire().await?;
+    let plan: Vec<String> = sqlx::query_scalar(
+        "explain update orders o set status = m.status, updated_at = now()
+           from unnest($1::uuid[], $2::text[]) as m (order_uid, status)
+          where o.order_uid = any ($1) and o.order_uid = m.order_uid
+            and o.status not in ('FINISHED', 'CANCELLED')",
+    )
+    .bind(vec![OrderUid::new().0])
+    .bind(vec!["FINISHED"])
+    .fetch_all(&mut *connection)
+    .await?;
+    let plan = plan.join("\n");
+    ensure!(plan.contains("orders_order_uid_key"), "{plan}");
+    ensure!(
+        !plan.contains("orders_redrive") && !plan.contains("Seq Scan"),
+        "{plan}"
+    );
+    Ok(())
+}

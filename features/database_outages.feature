@@ -1,0 +1,17 @@
+@serial
+Feature: A database outage turns customers away, and loses nothing
+  What was accepted before is paid when the databases are back.
+
+  @D2 @A17
+  Scenario: Both databases are killed
+    Given the system is running
+    And orders keep coming in
+    When the databases are killed while orders are under way
+    Then customers are turned away
+    And Orders does not accept requests
+    When the databases come back
+    Then Orders is ready for everything
+    And Payments is ready for everything
+    When the orders stop coming in
+    Then every order is finished
+    And no payment was asked for a second time

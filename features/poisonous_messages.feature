@@ -1,0 +1,31 @@
+Feature: A message that cannot be processed is set aside
+  It is kept with the reason, and its neighbours go on.
+
+  Background:
+    Given the system is running
+    And Ana has an account with 100.00
+
+  @C1 @C4 @C5 @C7 @C10 @C12 @C15
+  Scenario Outline: <service> is sent a message <fault>
+    Given Ana has ordered for 1.00
+    When <service> is sent a message "<fault>"
+    And Ana orders for 30.00
+    Then Ana's order is finished
+    And <service> has parked it as <reason>
+    And 2 of Ana's orders are finished and 0 are cancelled
+    And Ana's balance is 69.00
+    And <service> is ready for everything
+
+    Examples:
+      | service  | fault                              | reason          |
+      | Payments | that is cut short                  | not_json        |
+      | Payments | without any content                | not_json        |
+      | Payments | without an id                      | no_message_id   |
+      | Payments | with an id that is none            | bad_message_id  |
+      | Payments | of an unknown type                 | unknown_type    |
+      | Payments | of a version to come               | unknown_version |
+      | Payments | about less than no money           | bad_field       |
+      | Payments | that is compressed                 | encoding        |
+      | Orders   | that is cut short                  | not_json        |
+      | Orders   | about no money                     | bad_field       |
+      | Orders   | about an order that nobody placed  | unknown_order   |
