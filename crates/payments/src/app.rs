@@ -27,12 +27,12 @@ const TOPOLOGY: Topology = Topology {
     exchange: EXCHANGE,
     dead_exchange: DEAD_EXCHANGE,
     reads: Route {
-        queue: ORDER_RESULTS.queue,
-        kind: ORDER_RESULTS.kind,
-    },
-    sends: Route {
         queue: PAYMENT_REQUESTS.queue,
         kind: PAYMENT_REQUESTS.kind,
+    },
+    sends: Route {
+        queue: ORDER_RESULTS.queue,
+        kind: ORDER_RESULTS.kind,
     },
 };
 
