@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _};
 
 use super::{DatabaseConfig, Role, SslMode};
 
@@ -93,11 +93,14 @@ pub(super) fn login(config: &DatabaseConfig, application_name: &str) -> PgConnec
 /// and the pool unaware, and the next single-statement write is answered and then lost.
 ///
 /// Inside a transaction `now()` is its beginning, outside it is the beginning of this statement.
-/// False closes the connection, which rolls back; so does a connection that cannot answer.
+/// Asked as raw SQL: the messages of a prepared statement each move `statement_timestamp()`, which
+/// would close every connection after every use. False closes the connection, which rolls back;
+/// so does a connection that cannot answer.
 async fn is_outside_transaction(connection: &mut PgConnection) -> bool {
-    let inside = sqlx::query_scalar::<_, bool>("select now() <> statement_timestamp()")
+    let inside = sqlx::raw_sql("select now() <> statement_timestamp()")
         .fetch_one(connection)
-        .await;
+        .await
+        .and_then(|row| row.try_get::<bool, _>(0));
     match inside {
         Ok(inside) => !inside,
         // Told by whoever used the connection; here it is only closed.

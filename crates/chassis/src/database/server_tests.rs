@@ -59,6 +59,27 @@ async fn a_dropped_begin_does_not_swallow_the_next_write() -> anyhow::Result<()>
 }
 
 #[tokio::test]
+async fn a_connection_is_kept_for_the_next_use() -> anyhow::Result<()> {
+    let config = fresh().await?;
+    let pool = pool(&config, "orders", Role::Api, 1);
+    let mut backends = std::collections::BTreeSet::new();
+    for _ in 0..5 {
+        let mut transaction = pool.begin().await?;
+        let backend: i32 = sqlx::query_scalar("select pg_backend_pid()")
+            .fetch_one(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        backends.insert(backend);
+    }
+    assert_eq!(
+        backends.len(),
+        1,
+        "the guard closed a connection that was in order"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn without_the_guard_a_dropped_begin_still_swallows_the_next_write() -> anyhow::Result<()> {
     // When a newer sqlx makes this fail, the guard in `after_release` can go.
     let config = fresh().await?;
