@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use cucumber::gherkin;
 use cucumber::then;
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use contracts::Money;
 use cucumber::{given, then, when};
 use futures::future::join_all;
@@ -124,7 +124,8 @@ async fn every_order_becomes(world: &mut World, state: State) -> Step {
     let users = world.placed.iter().map(|placed| placed.user_id).collect();
     let orders = settled(world.client()?, &users).await?;
     if let Some(other) = orders.iter().find(|order| order.status != state.0) {
-        bail!(
+        require!(
+            false,
             "order {} is {} and must be {}",
             other.id,
             other.status,
@@ -137,7 +138,7 @@ async fn every_order_becomes(world: &mut World, state: State) -> Step {
         .iter()
         .find(|placed| !listed.contains(&placed.id))
     {
-        bail!("order {} was accepted and is in no list", lost.id);
+        require!(false, "order {} was accepted and is in no list", lost.id);
     }
     require!(!listed.is_empty(), "there is no order");
     Ok(())
