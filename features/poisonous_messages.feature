@@ -3,6 +3,7 @@ Feature: A message that cannot be processed is set aside
 
   Background:
     Given the system is running
+    And every service is ready
     And Ana has an account with 100.00
 
   @C1 @C4 @C5 @C7 @C10 @C12 @C15

@@ -141,6 +141,8 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
+        // A server that closes the connection during the handshake shows as this.
+        sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| passes(&code)),
         _ => false,
     }
@@ -180,6 +182,8 @@ mod tests {
             assert!(!passes(code), "{code}");
         }
         assert!(is_unavailable(&sqlx::Error::PoolTimedOut));
+        let cut_handshake = "unexpected response from SSLRequest: 0x00".into();
+        assert!(is_unavailable(&sqlx::Error::Protocol(cut_handshake)));
         assert!(!is_unavailable(&sqlx::Error::RowNotFound));
     }
 

@@ -42,6 +42,7 @@ async fn the_answer_is(world: &mut World, status: u16, #[step] step: &gherkin::S
     Ok(compare(answer, status, text_of(step).as_deref())?)
 }
 
+#[given(regex = r#"^in the end ([A-Z]+) "([^"]*)" is answered with (\d+)$"#)]
 #[then(regex = r#"^in the end ([A-Z]+) "([^"]*)" is answered with (\d+)$"#)]
 async fn in_the_end(
     world: &mut World,
