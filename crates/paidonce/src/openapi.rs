@@ -43,9 +43,10 @@ mod tests {
         };
         let shared: BTreeSet<String> = [
             "ErrorBody",
+            "ErrorCode",
+            "ErrorLocation",
             "HTTPValidationError",
             "ValidationError",
-            "Location",
         ]
         .map(str::to_owned)
         .into();

@@ -155,7 +155,6 @@ pub const TESTS_WAIT_IN_EVENTUALLY: Wall = Wall {
         ("crates/chassis/src/extract/body.rs", TIME_IS_THE_SUBJECT),
         ("crates/chassis/src/database/server_tests.rs", IDLE),
         ("crates/gateway/src/tests/faults.rs", TIME_IS_THE_SUBJECT),
-        ("crates/postbox/tests/post_office.rs", OWN_WAIT),
         ("crates/sandbox/tests/containers.rs", OWN_WAIT),
         ("crates/sandbox/tests/nothing_is_left.rs", OWN_WAIT),
         ("crates/sandbox/tests/shared.rs", OWN_WAIT),

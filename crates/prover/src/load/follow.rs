@@ -166,8 +166,7 @@ pub(super) async fn by_database(login: PgConnectOptions, tracker: Arc<Tracker>) 
     let databases = Databases::new(login.clone(), login);
     let mut audit = None;
     loop {
-        let began = Instant::now();
-        let looked = look(&databases, &mut audit, &tracker).await;
+        let (looked, took) = look(&databases, &mut audit, &tracker).await;
         let tick = match looked {
             Ok(()) => DATABASE_TICK,
             // The database may be the one that is being stopped; it comes back.
@@ -177,19 +176,29 @@ pub(super) async fn by_database(login: PgConnectOptions, tracker: Arc<Tracker>) 
                 LIST_TICK
             }
         };
-        pause(tick.max(began.elapsed() * REST_TO_LOOK)).await;
+        pause(tick.max(took * REST_TO_LOOK)).await;
     }
 }
 
+/// One look, and how long it took; a login before it does not count.
 async fn look(
     databases: &Databases,
     audit: &mut Option<Audit>,
     tracker: &Tracker,
-) -> Result<(), AuditError> {
+) -> (Result<(), AuditError>, Duration) {
     let audit = match audit {
         Some(audit) => audit,
-        None => audit.insert(Audit::connect(databases, Side::Orders).await?),
+        None => match Audit::connect(databases, Side::Orders).await {
+            Ok(connected) => audit.insert(connected),
+            Err(error) => return (Err(error), Duration::ZERO),
+        },
     };
+    let began = Instant::now();
+    let looked = look_at_open(audit, tracker).await;
+    (looked, began.elapsed())
+}
+
+async fn look_at_open(audit: &mut Audit, tracker: &Tracker) -> Result<(), AuditError> {
     let open = tracker.open_orders();
     if open.is_empty() {
         return Ok(());

@@ -1,0 +1,19 @@
+//! Waiting for a state, within a bound: the only place of these tests that sleeps.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// Asks until the answer is good, for 30 s at most.
+pub(crate) async fn eventually(what: &str, ask: impl AsyncFn() -> Result<()>) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        match ask().await {
+            Ok(()) => return Ok(()),
+            Err(error) if tokio::time::Instant::now() > deadline => {
+                return Err(error).with_context(|| format!("not in time: {what}"));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
