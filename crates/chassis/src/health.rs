@@ -85,10 +85,11 @@ impl Health {
             .push(Check { scope, name, ask });
     }
 
-    /// Adds one check for all supervised tasks: red while one has failed or was just restarted.
-    pub fn check_tasks(&self, tasks: &Tasks) {
+    /// Adds one check for all supervised tasks of a group, under the group's name: red while one
+    /// has failed or was just restarted.
+    pub fn check_tasks(&self, name: &'static str, tasks: &Tasks) {
         let tasks = tasks.clone();
-        self.check(Scope::Ready, "tasks", move || {
+        self.check(Scope::Ready, name, move || {
             let health = tasks.health();
             async move {
                 let unwell: Vec<String> = health

@@ -140,8 +140,8 @@ async fn run(
     );
     start_writers(&config, &intake, &api_pool, &outbox, &accept);
     start_redrive(&config, &intake, &api_pool, &outbox);
-    health.check_tasks(&intake);
-    health.check_tasks(&relaying);
+    health.check_tasks("intake tasks", &intake);
+    health.check_tasks("relay task", &relaying);
 
     let router = http::router(Api {
         pool: api_pool,

@@ -133,8 +133,8 @@ async fn run(
         health,
     );
     start_partitions(&intake, &api_pool);
-    health.check_tasks(&intake);
-    health.check_tasks(&relaying);
+    health.check_tasks("intake tasks", &intake);
+    health.check_tasks("relay task", &relaying);
 
     let router = http::router(Api {
         pool: api_pool,

@@ -114,15 +114,16 @@ pub(crate) struct Publisher {
     app_id: ShortString,
 }
 
-/// What became of a round. A row in neither list is unknown: its lease runs out and it is sent
-/// again.
+/// What became of a round: each row is in one of the first three lists.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     pub(crate) confirmed: Vec<Confirmed>,
     /// Returned as unroutable, or refused.
     pub(crate) back: Vec<RowRef>,
+    /// The broker may have it or not: to be sent again.
+    pub(crate) unknown: Vec<RowRef>,
     pub(crate) unroutable: usize,
-    /// Why the rest is unknown; the session is over.
+    /// Why rows are unknown; the session is over.
     pub(crate) fault: Option<BrokerError>,
 }
 
@@ -153,11 +154,15 @@ impl Publisher {
         let mut round = Round::default();
         let mut open: Vec<(RowRef, &OutboxRow, PublisherConfirm)> = Vec::with_capacity(rows.len());
         for row in rows {
+            if round.fault.is_some() {
+                round.unknown.push(row.row);
+                continue;
+            }
             match self.send(row).await {
                 Ok(confirm) => open.push((row.row, row, confirm)),
                 Err(error) => {
+                    round.unknown.push(row.row);
                     round.fault = Some(error.into());
-                    break;
                 }
             }
         }
@@ -184,8 +189,9 @@ impl Publisher {
                     round.back.push(reference);
                     returned.extend(stray.map(|message| message_id(&message.delivery.properties)));
                 }
-                Some(Ok(Confirmation::NotRequested)) | None => {}
+                Some(Ok(Confirmation::NotRequested)) | None => round.unknown.push(reference),
                 Some(Err(error)) => {
+                    round.unknown.push(reference);
                     round.fault.get_or_insert(error.into());
                 }
             }

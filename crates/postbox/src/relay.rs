@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use futures::future::try_join;
+use futures::join;
 use lapin::Connection;
 use sqlx::PgPool;
 use tokio::time::{MissedTickBehavior, interval};
@@ -98,14 +98,15 @@ impl Relay {
         self.status.set(Ok("publishing".into()));
         tracing::info!(app = self.app_id, "relay: connected to the broker");
         backoff.reset();
-        let lanes = try_join(
-            self.poll_lane(&first, shutdown),
-            self.lane(&second, shutdown),
+        // One that ends ends the others, each at a point where nothing of it is under way: a round
+        // that is cut short would leave its rows unsettled until their lease is over.
+        let over = shutdown.child_token();
+        let (polled, handed, watched) = join!(
+            ending(&over, self.poll_lane(&first, shutdown, &over)),
+            ending(&over, self.lane(&second, shutdown, &over)),
+            ending(&over, self.watch(&connection, &over)),
         );
-        tokio::select! {
-            ended = lanes => ended.map(|_| ()),
-            lost = self.watch(&connection) => Err(lost.into()),
-        }?;
+        polled.and(handed).and(watched)?;
         // The rest of the shutdown does not depend on a polite good-bye.
         let _ = connection.close(200, "shutting down".into()).await;
         Ok(())
@@ -117,6 +118,7 @@ impl Relay {
         &self,
         publisher: &Publisher,
         shutdown: &CancellationToken,
+        over: &CancellationToken,
     ) -> Result<(), SessionError> {
         let mut tick = interval(self.config.poll_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -128,12 +130,12 @@ impl Relay {
                     let rows = outbox::claim_due(&self.pool, limit).await?;
                     let full = rows.len() == self.config.batch;
                     self.publish(publisher, rows).await?;
-                    if !full || shutdown.is_cancelled() {
+                    if !full || over.is_cancelled() {
                         break;
                     }
                 },
                 () = self.outbox.handed() => self.publish_handed(publisher).await?,
-                () = shutdown.cancelled() => return self.empty(publisher).await,
+                () = over.cancelled() => return self.empty(publisher, shutdown).await,
             }
         }
     }
@@ -142,17 +144,23 @@ impl Relay {
         &self,
         publisher: &Publisher,
         shutdown: &CancellationToken,
+        over: &CancellationToken,
     ) -> Result<(), SessionError> {
         loop {
             tokio::select! {
                 () = self.outbox.handed() => self.publish_handed(publisher).await?,
-                () = shutdown.cancelled() => return self.empty(publisher).await,
+                () = over.cancelled() => return self.empty(publisher, shutdown).await,
             }
         }
     }
 
-    async fn empty(&self, publisher: &Publisher) -> Result<(), SessionError> {
-        while !self.outbox.is_empty() {
+    /// The last rows before a stop; nothing if the session ends for another reason.
+    async fn empty(
+        &self,
+        publisher: &Publisher,
+        shutdown: &CancellationToken,
+    ) -> Result<(), SessionError> {
+        while shutdown.is_cancelled() && !self.outbox.is_empty() {
             self.publish_handed(publisher).await?;
         }
         Ok(())
@@ -182,6 +190,7 @@ impl Relay {
         let Round {
             confirmed,
             back,
+            unknown,
             unroutable,
             fault,
         } = tokio::select! {
@@ -203,31 +212,46 @@ impl Relay {
             );
             outbox::put_back(&self.pool, &back).await?;
         }
+        // Not left to the end of their lease: what may not have arrived is sent again soon.
+        outbox::put_back(&self.pool, &unknown).await?;
         fault.map_or(Ok(()), |fault| Err(fault.into()))
     }
 
     /// Shows a blocked connection (an alarm at the broker), and ends with a lost one.
-    async fn watch(&self, connection: &Connection) -> BrokerError {
+    async fn watch(
+        &self,
+        connection: &Connection,
+        over: &CancellationToken,
+    ) -> Result<(), SessionError> {
         let mut was_blocked = false;
-        loop {
-            tokio::time::sleep(WATCH).await;
+        while over
+            .run_until_cancelled(tokio::time::sleep(WATCH))
+            .await
+            .is_some()
+        {
             let status = connection.status();
             if !status.connected() {
-                return BrokerError::Lost(
-                    lapin::ErrorKind::InvalidConnectionState(lapin::ConnectionState::Error).into(),
-                );
+                let state = lapin::ErrorKind::InvalidConnectionState(lapin::ConnectionState::Error);
+                return Err(BrokerError::Lost(state.into()).into());
             }
             if status.blocked() {
                 was_blocked = true;
-                self.status.set(Err(
-                    "the broker blocks publishers (memory or disk alarm)".into()
-                ));
+                let alarm = "the broker blocks publishers (memory or disk alarm)";
+                self.status.set(Err(alarm.into()));
             } else if was_blocked {
                 was_blocked = false;
                 self.status.set(Ok("publishing".into()));
             }
         }
+        Ok(())
     }
+}
+
+/// Runs a part of a session, and ends the session with it.
+async fn ending<T>(over: &CancellationToken, part: impl Future<Output = T>) -> T {
+    let outcome = part.await;
+    over.cancel();
+    outcome
 }
 
 /// An error with its sources, on one line.
