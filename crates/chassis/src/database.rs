@@ -8,7 +8,10 @@ mod pool;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use sqlx::PgPool;
+
 use crate::error::ApiError;
+use crate::health::{Health, Scope};
 
 pub use migrate::{MigrateError, migrate};
 pub use pool::pool;
@@ -130,6 +133,19 @@ impl Role {
             Self::Consumer => "consumer",
         }
     }
+}
+
+/// Adds the check that decides whether a service accepts requests: its own database answers.
+pub fn check(health: &Health, pool: PgPool) {
+    health.check(Scope::Accepting, "database", move || {
+        let pool = pool.clone();
+        async move {
+            let asked = sqlx::query("select 1").execute(&pool).await;
+            asked
+                .map(|_| "answers".to_owned())
+                .map_err(|error| error.to_string())
+        }
+    });
 }
 
 /// Whether the fault lies with the connection or the moment, so that the same work may succeed

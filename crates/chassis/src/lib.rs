@@ -11,6 +11,7 @@ pub mod error;
 pub mod extract;
 pub mod health;
 pub mod http;
+pub mod ports;
 pub mod serve;
 pub mod tasks;
 pub mod telemetry;

@@ -179,6 +179,14 @@ impl Tasks {
         }
     }
 
+    /// [`Tasks::drain`] at the end of a process: what is left when the time is over is named in
+    /// the log and given up, which is as safe as a crash.
+    pub async fn wind_up(&self, limit: Duration) {
+        if let Err(left) = self.drain(limit).await {
+            tracing::warn!("stopping all the same: {left}");
+        }
+    }
+
     /// Waits until all tasks and writes have ended, at most `limit`. Fires no token itself.
     ///
     /// # Errors

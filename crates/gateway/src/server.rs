@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::routing::{MethodFilter, MethodRouter};
 use chassis::http::{both, shell};
+use chassis::ports::Ports;
 use chassis::serve::serve;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
@@ -19,17 +18,11 @@ use crate::proxy::{Limits, Proxy};
 use crate::routes::{ROUTES, Route};
 use crate::{docs, health};
 
-/// The ops port has no work to finish, only answers to send.
-const OPS_SHUTDOWN: Duration = Duration::from_secs(1);
-
 /// A gateway that listens but does not answer yet.
 #[derive(Debug)]
 pub struct Gateway {
-    api: TcpListener,
-    api_addr: SocketAddr,
+    ports: Ports,
     api_router: Router,
-    ops: TcpListener,
-    ops_addr: SocketAddr,
     ops_router: Router,
     shutdown_timeout: Duration,
 }
@@ -49,17 +42,13 @@ impl Gateway {
         limits: Limits,
     ) -> anyhow::Result<Self> {
         let proxy = Arc::new(Proxy::new(&config, limits)?);
-        let (api, api_addr) = listen("GATEWAY__LISTEN", config.gateway.listen).await?;
-        let (ops, ops_addr) = listen("GATEWAY__OPS_LISTEN", config.gateway.ops_listen).await?;
+        let ports = Ports::bind("GATEWAY", &config.gateway).await?;
         let api_router = api_routes(&proxy)
             .merge(docs::router(openapi)?)
             .merge(health::public_router(Arc::clone(&proxy)));
         Ok(Self {
-            api,
-            api_addr,
+            ports,
             api_router: shell(api_router),
-            ops,
-            ops_addr,
             ops_router: shell(health::checks(&proxy).router()),
             shutdown_timeout: config.shutdown_timeout,
         })
@@ -67,12 +56,12 @@ impl Gateway {
 
     /// Where clients are served.
     pub fn api_addr(&self) -> SocketAddr {
-        self.api_addr
+        self.ports.api_addr()
     }
 
     /// Where operators are served.
     pub fn ops_addr(&self) -> SocketAddr {
-        self.ops_addr
+        self.ports.ops_addr()
     }
 
     /// Serves until `shutdown`, then finishes the requests under way. The ops port stays open
@@ -81,30 +70,16 @@ impl Gateway {
     /// # Errors
     /// None so far; the type leaves room for faults that end a gateway.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        tracing::info!(
-            api = %self.api_addr,
-            ops = %self.ops_addr,
-            "gateway serves {} (ops {})", self.api_addr, self.ops_addr
-        );
-        let api_ended = CancellationToken::new();
-        let api = async {
-            serve(self.api, self.api_router, shutdown, self.shutdown_timeout).await;
-            api_ended.cancel();
-        };
-        let ops = serve(self.ops, self.ops_router, api_ended.clone(), OPS_SHUTDOWN);
-        tokio::join!(api, ops);
+        let (api, ops) = (self.ports.api_addr(), self.ports.ops_addr());
+        tracing::info!(%api, %ops, "gateway serves {api} (ops {ops})");
+        let limit = self.shutdown_timeout;
+        self.ports
+            .serve_ops_beside(self.ops_router, |listener| {
+                serve(listener, self.api_router, shutdown, limit)
+            })
+            .await;
         Ok(())
     }
-}
-
-async fn listen(variable: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} ({variable})"))?;
-    let bound = listener
-        .local_addr()
-        .with_context(|| format!("cannot tell the address of {variable}"))?;
-    Ok((listener, bound))
 }
 
 /// Every route of the table, with and without its trailing slash.

@@ -17,14 +17,7 @@ impl Handler for SettleOrders {
     type Message = PaymentSettled;
 
     fn read(&self, envelope: &Envelope<'_>) -> Result<(Uuid, PaymentSettled), Unreadable> {
-        if envelope.kind != PaymentSettled::KIND {
-            let detail = format!("type {:?}", envelope.kind);
-            return Err(Unreadable::new(ParkReason::UnknownType, detail));
-        }
-        if envelope.schema_version > i64::from(SCHEMA_VERSION) {
-            let detail = format!("schema_version {}", envelope.schema_version);
-            return Err(Unreadable::new(ParkReason::UnknownVersion, detail));
-        }
+        envelope.expect(PaymentSettled::KIND, SCHEMA_VERSION)?;
         let result = PaymentSettled::from_body(envelope.body).map_err(|error| {
             let reason = if error.is_data() {
                 ParkReason::BadField

@@ -138,13 +138,13 @@ impl System {
         let orders = Orders::bind(OrdersConfig::from_vars(vars.clone())?).await?;
         let payments = Payments::bind(PaymentsConfig::from_vars(vars.clone())?).await?;
         let mut config = GatewayConfig::from_vars(vars)?;
-        config.orders_service_url = url(orders.api_addr()?);
-        config.payments_service_url = url(payments.api_addr()?);
+        config.orders_service_url = url(orders.api_addr());
+        config.payments_service_url = url(payments.api_addr());
         let gateway = Gateway::bind(config, crate::document()).await?;
         let addresses = vec![
             ("gateway", gateway.api_addr(), gateway.ops_addr()),
-            ("orders", orders.api_addr()?, orders.ops_addr()?),
-            ("payments", payments.api_addr()?, payments.ops_addr()?),
+            ("orders", orders.api_addr(), orders.ops_addr()),
+            ("payments", payments.api_addr(), payments.ops_addr()),
         ];
         let stop = CancellationToken::new();
         let services = {

@@ -1,16 +1,19 @@
 //! The service put together: listeners, pools, the relay, the consumer, and the
 //! order in which they stop.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use chassis::database::{self, Role};
 use chassis::health::{Health, Scope};
+use chassis::http::shell;
+use chassis::ports::Ports;
+use chassis::serve::serve;
 use chassis::tasks::{Tasks, every};
 use contracts::topology::{DEAD_EXCHANGE, EXCHANGE, ORDER_RESULTS, PAYMENT_REQUESTS};
-use postbox::{Consumer, Outbox, Relay, Route, TaskStatus, Topology};
+use postbox::{Office, Outbox, RelayConfig, Route, Topology};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -40,8 +43,7 @@ const TOPOLOGY: Topology = Topology {
 #[derive(Debug)]
 pub struct Payments {
     config: PaymentsConfig,
-    api: TcpListener,
-    ops: TcpListener,
+    ports: Ports,
 }
 
 impl Payments {
@@ -50,52 +52,33 @@ impl Payments {
     /// # Errors
     /// A port cannot be had.
     pub async fn bind(config: PaymentsConfig) -> anyhow::Result<Self> {
-        let bind = async |addr: SocketAddr| {
-            TcpListener::bind(addr)
-                .await
-                .with_context(|| format!("cannot listen on {addr}"))
-        };
-        let api = bind(config.payments.listen).await?;
-        let ops = bind(config.payments.ops_listen).await?;
-        Ok(Self { config, api, ops })
+        let ports = Ports::bind("PAYMENTS", &config.payments).await?;
+        Ok(Self { config, ports })
     }
 
-    /// Address of the API.
-    ///
-    /// # Errors
-    /// The socket has none.
-    pub fn api_addr(&self) -> std::io::Result<SocketAddr> {
-        self.api.local_addr()
+    /// Where the gateway finds the API.
+    #[must_use]
+    pub fn api_addr(&self) -> SocketAddr {
+        self.ports.api_addr()
     }
 
-    /// Address of the ops port.
-    ///
-    /// # Errors
-    /// The socket has none.
-    pub fn ops_addr(&self) -> std::io::Result<SocketAddr> {
-        self.ops.local_addr()
+    /// Where operators are served.
+    #[must_use]
+    pub fn ops_addr(&self) -> SocketAddr {
+        self.ports.ops_addr()
     }
 
     /// Runs until `shutdown`, then finishes what is under way.
     ///
     /// # Errors
-    /// A migration failed for good, a task failed for good, or the stop took too long.
+    /// A migration failed for good, or a task did.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { config, api, ops } = self;
-        let limit = config.shutdown_timeout;
+        let Self { config, ports } = self;
         // A child: our own failure stops us, not the caller's other services.
         let stop = shutdown.child_token();
         let health = Health::new(SERVICE);
-        let ops = tokio::spawn(chassis::serve::serve(
-            ops,
-            health.router(),
-            stop.clone(),
-            limit,
-        ));
-        let outcome = run(config, api, &health, &stop).await;
-        stop.cancel();
-        ops.await.context("the ops port broke")?;
-        outcome
+        let work = async |api| run(config, api, &health, &stop).await;
+        ports.serve_ops_beside(health.router(), work).await
     }
 }
 
@@ -108,30 +91,23 @@ async fn run(
     let limit = config.shutdown_timeout;
     let pool = |role, size| database::pool(&config.db_payments, SERVICE, role, size);
     let api_pool = pool(Role::Api, config.db_payments.pool);
-    check_database(health, api_pool.clone());
+    database::check(health, api_pool.clone());
     if !database::migrate(&config.db_payments, SERVICE, &crate::MIGRATOR, stop).await? {
         return Ok(());
     }
 
-    let outbox = Outbox::new();
+    let office = Office {
+        app_id: SERVICE,
+        topology: TOPOLOGY,
+        broker: config.rabbitmq.clone(),
+        outbox: Outbox::new(),
+    };
     let intake = Tasks::new(stop.clone());
     // The relay stops last: it still has to send what the others hand over while they stop.
     let relay_stop = CancellationToken::new();
     let relaying = Tasks::new(relay_stop.clone());
-    start_relay(
-        &config,
-        &relaying,
-        pool(Role::Relay, 3),
-        outbox.clone(),
-        health,
-    );
-    start_consumer(
-        &config,
-        &intake,
-        pool(Role::Consumer, 2),
-        outbox.clone(),
-        health,
-    );
+    start_relay(&config, &relaying, pool(Role::Relay, 3), &office, health);
+    start_consumer(&config, &intake, pool(Role::Consumer, 2), &office, health);
     start_partitions(&intake, &api_pool);
     health.check_tasks("intake tasks", &intake);
     health.check_tasks("relay task", &relaying);
@@ -141,61 +117,37 @@ async fn run(
         tasks: intake.clone(),
     })
     .merge(health.public_router());
-    let serving =
-        chassis::serve::serve(listener, chassis::http::shell(router), stop.clone(), limit);
+    // Half of the time is for requests under way, a quarter each for what is behind them.
+    let serving = serve(listener, shell(router), stop.clone(), limit / 2);
     let failed = tokio::select! {
         () = serving => None,
         name = intake.failed() => Some(name),
         name = relaying.failed() => Some(name),
     };
     stop.cancel();
-    intake.drain(limit).await?;
+    intake.wind_up(limit / 4).await;
     relay_stop.cancel();
-    relaying.drain(limit).await?;
+    relaying.wind_up(limit / 4).await;
     match failed {
         Some(name) => anyhow::bail!("the task {name} failed three times within a minute"),
         None => Ok(()),
     }
 }
 
-fn check_database(health: &Health, pool: PgPool) {
-    health.check(Scope::Accepting, "database", move || {
-        let pool = pool.clone();
-        async move {
-            let asked = sqlx::query("select 1").execute(&pool).await;
-            asked
-                .map(|_| "answers".to_owned())
-                .map_err(|error| error.to_string())
-        }
-    });
-}
-
-fn check_status(health: &Health, name: &'static str, status: TaskStatus) {
-    health.check(Scope::Ready, name, move || {
-        std::future::ready(status.check())
-    });
-}
-
 fn start_relay(
     config: &PaymentsConfig,
     tasks: &Tasks,
     pool: PgPool,
-    outbox: Outbox,
+    office: &Office,
     health: &Health,
 ) {
-    let mut relay_config = config.relay.clone();
-    relay_config.confirm_timeout = config.confirm_timeout;
-    let relay = Relay {
-        pool,
-        outbox,
-        broker: config.rabbitmq.clone(),
-        topology: TOPOLOGY,
-        config: relay_config,
-        app_id: SERVICE,
-        status: TaskStatus::default(),
+    let relay_config = RelayConfig {
+        confirm_timeout: config.confirm_timeout,
+        ..config.relay.clone()
     };
-    check_status(health, "relay", relay.status.clone());
-    let stop = tasks.shutdown().clone();
+    let relay = office.relay(pool, relay_config);
+    let (status, stop) = (relay.status.clone(), tasks.shutdown().clone());
+    health.check(Scope::Ready, "relay", move || ready(status.check()));
     tasks.supervise("relay", move || {
         let (relay, stop) = (relay.clone(), stop.clone());
         async move { relay.run(stop).await }
@@ -206,21 +158,12 @@ fn start_consumer(
     config: &PaymentsConfig,
     tasks: &Tasks,
     pool: PgPool,
-    outbox: Outbox,
+    office: &Office,
     health: &Health,
 ) {
-    let consumer = Arc::new(Consumer {
-        pool,
-        outbox,
-        broker: config.rabbitmq.clone(),
-        topology: TOPOLOGY,
-        config: config.consumer.clone(),
-        handler: Arc::new(ChargeOrders),
-        app_id: SERVICE,
-        status: TaskStatus::default(),
-    });
-    check_status(health, "consumer", consumer.status.clone());
-    let stop = tasks.shutdown().clone();
+    let consumer = Arc::new(office.consumer(pool, config.consumer.clone(), ChargeOrders));
+    let (status, stop) = (consumer.status.clone(), tasks.shutdown().clone());
+    health.check(Scope::Ready, "consumer", move || ready(status.check()));
     tasks.supervise("consumer", move || {
         let (consumer, stop) = (Arc::clone(&consumer), stop.clone());
         async move { consumer.run(stop).await }

@@ -20,14 +20,7 @@ impl Handler for ChargeOrders {
     type Message = PaymentRequested;
 
     fn read(&self, envelope: &Envelope<'_>) -> Result<(Uuid, PaymentRequested), Unreadable> {
-        if envelope.kind != PaymentRequested::KIND {
-            let detail = format!("type {:?}", envelope.kind);
-            return Err(Unreadable::new(ParkReason::UnknownType, detail));
-        }
-        if envelope.schema_version > i64::from(SCHEMA_VERSION) {
-            let detail = format!("schema_version {}", envelope.schema_version);
-            return Err(Unreadable::new(ParkReason::UnknownVersion, detail));
-        }
+        envelope.expect(PaymentRequested::KIND, SCHEMA_VERSION)?;
         let request = PaymentRequested::from_body(envelope.body).map_err(|error| {
             let reason = if error.is_data() {
                 ParkReason::BadField

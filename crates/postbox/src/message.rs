@@ -3,6 +3,8 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::parked::{ParkReason, Unreadable};
+
 /// A message to be stored in the outbox. Its bytes are fixed now; every re-send is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewMessage {
@@ -64,4 +66,22 @@ pub struct Envelope<'a> {
     pub schema_version: i64,
     /// The body's text.
     pub body: &'a str,
+}
+
+impl Envelope<'_> {
+    /// Refuses a message of another kind, or of a newer version, than its reader knows.
+    ///
+    /// # Errors
+    /// It is to be parked: as unknown, and replayable after an upgrade.
+    pub fn expect(&self, kind: &str, schema_version: i16) -> Result<(), Unreadable> {
+        if self.kind != kind {
+            let detail = format!("type {:?}", self.kind);
+            return Err(Unreadable::new(ParkReason::UnknownType, detail));
+        }
+        if self.schema_version > i64::from(schema_version) {
+            let detail = format!("schema_version {}", self.schema_version);
+            return Err(Unreadable::new(ParkReason::UnknownVersion, detail));
+        }
+        Ok(())
+    }
 }

@@ -31,18 +31,13 @@ pub const NO_SQL_IN_HTTP: Wall = Wall {
     doors: &[],
 };
 
-const HEALTH: &str = "asks `select 1`, which belongs to no table, for the health check";
-
 /// In the services all SQL is in `store.rs`.
 pub const SQL_IN_STORE: Wall = Wall {
     of: |source| owns_a_database(source) && source.file_name() != "store.rs",
     part: Part::Live,
     words: SQL,
     why: "all SQL of a service is in its store.rs, where it can be read in one sitting",
-    doors: &[
-        ("crates/orders/src/app.rs", HEALTH),
-        ("crates/payments/src/app.rs", HEALTH),
-    ],
+    doors: &[],
 };
 
 /// `store.rs` opens no transaction: the verb that calls it does.
@@ -70,19 +65,13 @@ pub const NO_STRAY_SETTINGS: Wall = Wall {
     doors: &[],
 };
 
-const OPS_PORT: &str =
-    "the ops port answers before the database does; it is awaited in the function that spawns it";
-
 /// What runs beside the requests is a task that somebody tracks.
 pub const NO_STRAY_TASKS: Wall = Wall {
     of: is_service,
     part: Part::Live,
     words: &["spawn", "spawn_blocking", "spawn_local"],
     why: "chassis::tasks runs what is beside a request: supervised, seen by health, awaited at the end",
-    doors: &[
-        ("crates/orders/src/app.rs", OPS_PORT),
-        ("crates/payments/src/app.rs", OPS_PORT),
-    ],
+    doors: &[],
 };
 
 /// Services wait for events.
