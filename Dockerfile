@@ -27,6 +27,8 @@ COPY . .
 RUN find crates -name '*.rs' -exec touch {} + && cargo build --release --locked -p paidonce
 
 FROM ${RUNTIME_IMAGE}
+# For TLS to the broker and the databases; the slim image has none.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /src/target/release/paidonce /usr/local/bin/paidonce
 USER 65532:65532
 EXPOSE 8000

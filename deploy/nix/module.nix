@@ -1,6 +1,6 @@
 # NixOS module: the three services as systemd units of one binary, with PostgreSQL and RabbitMQ on
 # the same machine unless told otherwise. Variables are those of the services' environment
-# (docs and `paidonce --help`); secrets go into `environmentFile`.
+# (README); secrets go into `environmentFile`.
 self:
 {
   config,

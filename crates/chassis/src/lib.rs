@@ -6,6 +6,7 @@
 pub mod coalesce;
 #[cfg(feature = "postgres")]
 pub mod database;
+pub mod door;
 pub mod env;
 pub mod error;
 pub mod extract;

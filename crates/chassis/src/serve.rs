@@ -17,8 +17,8 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{HOST, TRANSFER_ENCODING};
-use http::{Request, Version};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, Request, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -145,6 +145,7 @@ fn connection(
         .timer(TokioTimer::new())
         // Hyper's own limit also counts the idle time between requests; ours does not.
         .header_read_timeout(None)
+        .max_buf_size(stream::HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
 }
 
@@ -158,9 +159,7 @@ async fn answer(
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
         return refuse(ApiError::bad_request("Invalid host header").closing()).await;
     }
-    // Two lengths for one body are the root of request smuggling. Hyper drops one silently, so
-    // the bytes as they came are looked at.
-    if request.headers().contains_key(TRANSFER_ENCODING) && stream::has_content_length(head) {
+    if is_length_ambiguous(request.headers(), head) {
         return refuse(ApiError::bad_request("Ambiguous body length").closing()).await;
     }
     let mut request = request.map(axum::body::Body::new);
@@ -168,6 +167,24 @@ async fn answer(
     match router.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
+    }
+}
+
+/// Two lengths for one body are the root of request smuggling: whoever stands in front may have
+/// believed the other one. Hyper drops a `Content-Length` beside a `Transfer-Encoding` silently, so
+/// the bytes as they came are looked at; where they came along with the request before and were
+/// not kept, a `Transfer-Encoding` is refused.
+fn is_length_ambiguous(headers: &HeaderMap, head: &[u8]) -> bool {
+    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    match (encodings.next(), encodings.next()) {
+        (None, _) => lengths.max(stream::content_lengths(head)) > 1,
+        (Some(only), None) => {
+            !only.as_bytes().eq_ignore_ascii_case(b"chunked")
+                || head.is_empty()
+                || stream::content_lengths(head) > 0
+        }
+        (Some(_), Some(_)) => true,
     }
 }
 

@@ -5,15 +5,16 @@ use std::io::{self, IsTerminal as _, Write};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Starts logging for a service. `RUST_LOG` filters (default `info`), `LOG_FORMAT=json` gives
+/// Starts logging for a service. `RUST_LOG` filters (default `info`, without lapin, whose broken
+/// connections are told of by whoever rebuilds them), `LOG_FORMAT=json` gives
 /// JSON lines. A second call changes nothing.
 pub fn init() {
-    start("info");
+    start("info,lapin=off");
 }
 
 /// The same for a command that tells its own story on the terminal: only errors by default.
 pub fn init_quiet() {
-    start("error");
+    start("error,lapin=off");
 }
 
 #[expect(

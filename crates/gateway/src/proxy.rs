@@ -1,6 +1,7 @@
 //! Handing a request to a service and its answer back. Nothing of the answer is changed but its
 //! headers, and a write is never sent twice.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,9 +10,11 @@ use anyhow::Context as _;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
+use bytes::Bytes;
 use chassis::error::{ApiError, chain};
 use chassis::extract::read_body;
 use http::Method;
+use http::header::CONTENT_LENGTH;
 use reqwest::{Client, Url, redirect};
 
 use crate::config::{GatewayConfig, base_url};
@@ -121,7 +124,7 @@ impl Proxy {
         match answered {
             Ok(answer) => {
                 self.note(route.upstream, None);
-                Ok(passed_on(answer))
+                Ok(passed_on(&parts.method, answer))
             }
             Err(error) => {
                 self.note(route.upstream, Some(&chain(&error.without_url())));
@@ -179,10 +182,21 @@ impl Proxy {
 
 /// The answer as the client gets it: status and body as they are, the body while it comes in. One
 /// that breaks off breaks the client's connection, so it is never taken for whole.
-fn passed_on(answer: reqwest::Response) -> Response {
+fn passed_on(method: &Method, answer: reqwest::Response) -> Response {
     let (parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
-    let mut response = Response::new(Body::new(body));
+    let mut headers = forwarding::of_response(&parts.headers);
+    let body = if *method == Method::HEAD {
+        // The length is that of the GET; the body that is not there must not be taken for one of
+        // no bytes.
+        if let Some(length) = parts.headers.get(CONTENT_LENGTH) {
+            headers.insert(CONTENT_LENGTH, length.clone());
+        }
+        Body::from_stream(futures::stream::empty::<Result<Bytes, Infallible>>())
+    } else {
+        Body::new(body)
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = parts.status;
-    *response.headers_mut() = forwarding::of_response(&parts.headers);
+    *response.headers_mut() = headers;
     response
 }

@@ -3,11 +3,13 @@
 
 use std::future::ready;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::coalesce::Coalesce;
 use chassis::database::{self, Role};
+use chassis::door::Door;
 use chassis::health::{Health, Scope};
 use chassis::http::shell;
 use chassis::ports::Ports;
@@ -97,7 +99,14 @@ async fn run(
     let pool = |role, size| database::pool(&config.db_orders, SERVICE, role, size);
     let api_pool = pool(Role::Api, config.db_orders.pool);
     database::check(health, api_pool.clone());
-    if !database::migrate(&config.db_orders, SERVICE, &crate::MIGRATOR, stop).await? {
+    let door = Door::default();
+    // Half of the time is for requests under way, a quarter each for what is behind them.
+    let mut serving = pin!(serve(listener, door.router(), stop.clone(), limit / 2));
+    let migrated = tokio::select! {
+        migrated = database::migrate(&config.db_orders, SERVICE, &crate::MIGRATOR, stop) => migrated?,
+        () = &mut serving => false,
+    };
+    if !migrated {
         return Ok(());
     }
 
@@ -124,10 +133,9 @@ async fn run(
         accept,
     })
     .merge(health.public_router());
-    // Half of the time is for requests under way, a quarter each for what is behind them.
-    let serving = serve(listener, shell(router), stop.clone(), limit / 2);
+    door.open(shell(router));
     let failed = tokio::select! {
-        () = serving => None,
+        () = &mut serving => None,
         name = intake.failed() => Some(name),
         name = relaying.failed() => Some(name),
     };

@@ -123,7 +123,9 @@ impl From<Order> for OrderBody {
     responses(
         (status = 201, description = "Accepted; the payment is under way", body = OrderBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError),
-        (status = 503, description = "Not accepted; try again", body = ErrorBody),
+        (status = 502, description = "The service cannot be reached", body = ErrorBody),
+        (status = 503, description = "Not now; try again after Retry-After", body = ErrorBody),
+        (status = 504, description = "The service does not answer: the outcome is unknown", body = ErrorBody),
     )
 )]
 async fn place_order(State(api): State<Arc<Api>>, body: Body) -> Result<Response, ApiError> {
@@ -156,6 +158,9 @@ async fn place_order(State(api): State<Arc<Api>>, body: Body) -> Result<Response
     responses(
         (status = 200, description = "Newest first", body = [OrderBody]),
         (status = 422, description = "Validation Error", body = HTTPValidationError),
+        (status = 502, description = "The service cannot be reached", body = ErrorBody),
+        (status = 503, description = "Not now; try again after Retry-After", body = ErrorBody),
+        (status = 504, description = "The service does not answer: the outcome is unknown", body = ErrorBody),
     )
 )]
 async fn list_orders(State(api): State<Arc<Api>>, query: Query) -> Result<Response, ApiError> {
@@ -214,6 +219,9 @@ fn render(page: &[Order], first: bool) -> String {
         (status = 200, description = "The order", body = OrderBody),
         (status = 404, description = "Missing, or somebody else's", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError),
+        (status = 502, description = "The service cannot be reached", body = ErrorBody),
+        (status = 503, description = "Not now; try again after Retry-After", body = ErrorBody),
+        (status = 504, description = "The service does not answer: the outcome is unknown", body = ErrorBody),
     )
 )]
 async fn get_order(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use chassis::ports::BindError;
 use prover::client::Client;
 use prover::duplicator::{Copies, CopyId, Duplicator};
 use prover::eventually::eventually;
@@ -41,7 +42,8 @@ pub(crate) async fn demo(args: DemoArgs) -> anyhow::Result<bool> {
     chassis::telemetry::init_quiet();
     let stop = on_signal()?;
     let mut story = Story::of(5);
-    let mut stage = set(&mut story).await?;
+    let set = stop.run_until_cancelled(set(&mut story)).await;
+    let mut stage = set.context("stopped before it began")??;
     let told = tokio::select! {
         told = tell_story(&mut story, &mut stage) => told,
         () = stop.cancelled() => Err(anyhow::anyhow!("stopped before the end")),
@@ -71,7 +73,7 @@ async fn set(story: &mut Story) -> anyhow::Result<Stage> {
     story.step("a private PostgreSQL and RabbitMQ, and the three services");
     let (sandbox, _) = system::private_servers(Data::Temporary).await?;
     let mut system = System::start(system::vars_of(&sandbox)).await;
-    if system.is_err() {
+    if system.as_ref().is_err_and(|error| error.is::<BindError>()) {
         story.note("the usual ports are taken; using free ones");
         let mut vars = system::vars_of(&sandbox);
         system::take_free_ports(&mut vars);

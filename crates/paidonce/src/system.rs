@@ -70,6 +70,7 @@ pub(crate) fn vars_of(sandbox: &Sandbox) -> Vars {
     let (postgres, rabbitmq) = (&sandbox.postgres, &sandbox.rabbitmq);
     for (group, name) in [("DB_ORDERS", ORDERS_DB), ("DB_PAYMENTS", PAYMENTS_DB)] {
         vars.remove(&format!("{group}__PASSWORD_FILE"));
+        vars.remove(&format!("{group}__SSLMODE"));
         vars.insert(format!("{group}__HOST"), "127.0.0.1".into());
         vars.insert(format!("{group}__PORT"), postgres.direct_port().to_string());
         vars.insert(format!("{group}__USER"), postgres.user().into());
@@ -77,6 +78,7 @@ pub(crate) fn vars_of(sandbox: &Sandbox) -> Vars {
         vars.insert(format!("{group}__NAME"), name.into());
     }
     vars.remove("RABBITMQ__PASSWORD_FILE");
+    vars.remove("RABBITMQ__TLS");
     vars.insert("RABBITMQ__HOST".into(), "127.0.0.1".into());
     vars.insert("RABBITMQ__PORT".into(), rabbitmq.direct_port().to_string());
     vars.insert("RABBITMQ__USER".into(), rabbitmq.user().into());

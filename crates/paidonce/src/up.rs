@@ -1,5 +1,6 @@
 //! `paidonce up`: the whole system on this machine, until Ctrl-C.
 
+use chassis::ports::BindError;
 use sandbox::{Data, Sandbox};
 
 use crate::cli::UpArgs;
@@ -12,7 +13,11 @@ pub(crate) async fn up(args: UpArgs) -> anyhow::Result<bool> {
     let sandbox = if args.given {
         None
     } else {
-        Some(start_servers(&args).await?)
+        let servers = stop.run_until_cancelled(start_servers(&args)).await;
+        let Some(servers) = servers else {
+            return Ok(true);
+        };
+        Some(servers?)
     };
     let mut vars = sandbox
         .as_ref()
@@ -24,7 +29,11 @@ pub(crate) async fn up(args: UpArgs) -> anyhow::Result<bool> {
         Ok(system) => system,
         Err(error) => {
             stop_servers(sandbox).await?;
-            return Err(error.context("free the port, or take others with --free-ports"));
+            return Err(if error.is::<BindError>() {
+                error.context("free the port, or take others with --free-ports")
+            } else {
+                error
+            });
         }
     };
     print_addresses(&system, sandbox.as_ref());

@@ -11,6 +11,8 @@ use crate::system::environment;
 
 pub(crate) async fn verify(args: VerifyArgs) -> anyhow::Result<bool> {
     let databases = databases()?;
+    // A login that does not work is told at once, not after the wait for rest.
+    in_flight(&databases).await?;
     let at = match until_at_rest(&databases, args.within).await {
         Ok(_) => At::Rest,
         Err(_) => {

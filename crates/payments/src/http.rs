@@ -107,6 +107,9 @@ impl From<Account> for AccountBody {
         (status = 201, description = "Opened", body = AccountBody),
         (status = 409, description = "The user has an account", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError),
+        (status = 502, description = "The service cannot be reached", body = ErrorBody),
+        (status = 503, description = "Not now; try again after Retry-After", body = ErrorBody),
+        (status = 504, description = "The service does not answer: the outcome is unknown", body = ErrorBody),
     )
 )]
 async fn create_account(State(api): State<Arc<Api>>, body: Body) -> Result<Response, ApiError> {
@@ -132,6 +135,9 @@ async fn create_account(State(api): State<Arc<Api>>, body: Body) -> Result<Respo
         (status = 404, description = "The user has no account", body = ErrorBody),
         (status = 409, description = "The balance would pass its limit", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError),
+        (status = 502, description = "The service cannot be reached", body = ErrorBody),
+        (status = 503, description = "Not now; try again after Retry-After", body = ErrorBody),
+        (status = 504, description = "The service does not answer: the outcome is unknown", body = ErrorBody),
     )
 )]
 async fn make_deposit(
@@ -165,6 +171,9 @@ async fn make_deposit(
         (status = 200, description = "The account", body = AccountBody),
         (status = 404, description = "The user has no account", body = ErrorBody),
         (status = 422, description = "Validation Error", body = HTTPValidationError),
+        (status = 502, description = "The service cannot be reached", body = ErrorBody),
+        (status = 503, description = "Not now; try again after Retry-After", body = ErrorBody),
+        (status = 504, description = "The service does not answer: the outcome is unknown", body = ErrorBody),
     )
 )]
 async fn get_account(

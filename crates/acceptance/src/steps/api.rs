@@ -200,3 +200,22 @@ mod tests {
         assert_eq!(without_request_id("[]"), "[]");
     }
 }
+
+/// A service that only keeps them waiting is answered for by the gateway, with another status.
+#[then("customers are told at once to come back later")]
+async fn told_to_come_back(world: &mut World) -> Step {
+    let order = r#"{"user_id":101,"amount":"1.00","description":"too early"}"#;
+    for (method, path, body) in [
+        ("POST", "/v1/orders/", Some(order.to_owned())),
+        ("GET", "/v1/accounts/101", None),
+    ] {
+        let answer = world.client()?.send(method, path, body).await.ok()?;
+        require!(
+            answer.status == 503 && answer.headers.contains_key("retry-after"),
+            "{method} {path} is answered {} {}",
+            answer.status,
+            answer.body
+        );
+    }
+    Ok(())
+}

@@ -131,6 +131,24 @@ async fn m7_two_lengths_for_one_body_are_400_and_the_end() {
         assert!(answer.contains("connection: close"), "{answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1);
     }
+    // Also where the head came along with the request before, and was not kept.
+    let pipelined = concat!(
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    );
+    let answer = server.say(pipelined).await;
+    assert!(
+        answer.contains("HTTP/1.1 400") && answer.contains("connection: close"),
+        "{answer}"
+    );
+    // Also behind a head that is nearly too long.
+    let long = "x".repeat(70_000);
+    let answer = server
+        .say(&format!(
+            "POST / HTTP/1.1\r\nHost: x\r\nA: {long}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        ))
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
     // A chunk that looks like a header is none.
     let chunk = "Content-Length: 5\r\n";
     let request = format!(
@@ -148,7 +166,10 @@ async fn m8_differing_lengths_and_unknown_encodings_are_400() {
     let server = start(LIMITS, Duration::from_secs(1)).await;
     for headers in [
         "Content-Length: 5\r\nContent-Length: 6",
+        "Content-Length: 5\r\nContent-Length: 5",
         "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: xfoo\r\nTransfer-Encoding: chunked",
     ] {
         let request = format!("POST / HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\nhello");
         let answer = server.say(&request).await;
@@ -181,6 +202,11 @@ async fn m4_too_long_a_url_is_414_and_too_many_headers_are_431() {
     let headers = "A: b\r\n".repeat(200);
     let answer = server
         .say(&format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n"))
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let long = "x".repeat(300_000);
+    let answer = server
+        .say(&format!("GET / HTTP/1.1\r\nHost: x\r\nA: {long}\r\n\r\n"))
         .await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
 }

@@ -238,3 +238,20 @@ async fn without_any_service_the_gateway_is_not_ready() -> anyhow::Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_head_tells_the_length_of_the_get() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let whole = bench.ask(Method::GET, "/v1/accounts/7").await?;
+    let length = whole.text().await?.len();
+    let answer = bench
+        .say("HEAD /v1/accounts/7 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await?;
+    let expected = format!("content-length: {length}\r\n");
+    assert!(
+        length > 0 && answer.to_lowercase().contains(&expected),
+        "{answer}"
+    );
+    assert!(answer.ends_with("\r\n\r\n"), "a HEAD has no body: {answer}");
+    Ok(())
+}
