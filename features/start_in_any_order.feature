@@ -53,3 +53,17 @@ Feature: The parts of the system start in any order
     And Ana orders for 30.00
     Then Ana's order is finished
     And Ana's balance is 70.00
+
+  Scenario: A service that waits for another to migrate its database takes no requests, and says so
+    Given the database of Orders is being migrated by another process
+    When Orders starts
+    And Payments starts
+    And the gateway starts
+    Then Orders is alive
+    And Orders does not accept requests
+    And Orders is not ready for everything
+    When the other process is done
+    Then every service is ready
+    When Ana opens an account with 100.00
+    And Ana orders for 30.00
+    Then Ana's order is finished

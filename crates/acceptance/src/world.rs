@@ -12,6 +12,7 @@ use prover::Seen;
 use prover::client::{Answer, Client, Order};
 use prover::duplicator::Duplicator;
 use sandbox::{Link, Sandbox};
+use sqlx::PgConnection;
 
 use crate::parameters::Person;
 use crate::rush::Rush;
@@ -71,6 +72,8 @@ pub(crate) struct World {
     pub(crate) duplicator: Option<Duplicator>,
     /// What must be up again before anything is judged.
     pub(crate) down: Down,
+    /// A session of somebody else that holds what the services need.
+    pub(crate) stranger: Option<PgConnection>,
 }
 
 impl World {
@@ -91,6 +94,7 @@ impl World {
             rush: None,
             duplicator: None,
             down: Down::default(),
+            stranger: None,
         })
     }
 

@@ -7,6 +7,7 @@ use axum::extract::Request;
 use tower::ServiceExt as _;
 
 use crate::error::ApiError;
+use crate::health::{Health, Scope};
 use crate::http::refuse;
 
 /// Answers 503 until it is opened, so that clients of a service that still waits for its database
@@ -32,6 +33,22 @@ impl Door {
                 }
             }
         })
+    }
+
+    /// Adds the check that the door is open: until then no request is served, however well the
+    /// database answers while it is still being migrated.
+    pub fn check(&self, health: &Health) {
+        let door = self.clone();
+        health.check(Scope::Accepting, "migrations", move || {
+            let open = door.behind.get().is_some();
+            async move {
+                if open {
+                    Ok("done".to_owned())
+                } else {
+                    Err("waiting for the database to be migrated".to_owned())
+                }
+            }
+        });
     }
 
     /// Opens it for good. A second call changes nothing.
@@ -62,5 +79,16 @@ mod tests {
         door.open(Router::new().route("/v1/orders", get(|| async { "open" })));
         assert_eq!(ask().await?.status(), StatusCode::OK);
         Ok(())
+    }
+
+    #[tokio::test]
+    async fn no_health_is_green_while_requests_are_turned_away() {
+        let (door, health) = (Door::default(), Health::new("orders"));
+        door.check(&health);
+        for scope in [Scope::Accepting, Scope::Ready] {
+            assert!(!health.ask(scope).await.is_ok(), "{scope:?} while closed");
+        }
+        door.open(Router::new());
+        assert!(health.ask(Scope::Accepting).await.is_ok());
     }
 }

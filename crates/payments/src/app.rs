@@ -95,6 +95,7 @@ async fn run(
     let api_pool = pool(Role::Api, config.db_payments.pool);
     database::check(health, api_pool.clone());
     let door = Door::default();
+    door.check(health);
     // Half of the time is for requests under way, a quarter each for what is behind them.
     let mut serving = pin!(serve(listener, door.router(), stop.clone(), limit / 2));
     let migrated = tokio::select! {
