@@ -23,6 +23,8 @@ let
       "postgresql.target"
       "rabbitmq.service"
     ];
+    # It goes on trying for ever, as a service whose database is away must.
+    startLimitIntervalSec = 0;
     environment = environment // cfg.settings;
     serviceConfig = {
       ExecStart = "${lib.getExe cfg.package} ${service}";

@@ -86,20 +86,7 @@ declare
 begin
     -- one maker at a time; whoever comes second finds nothing to do
     perform pg_advisory_xact_lock(hashtext('postbox_make_partitions'));
-    for n in -1..7 loop
-        from_at := (date_trunc('day', now() at time zone 'UTC') + n * interval '1 day') at time zone 'UTC';
-        name := 'outbox_messages_' || to_char(from_at at time zone 'UTC', 'YYYYMMDD');
-        if to_regclass(name) is null then
-            begin
-                execute format(
-                    'create table %I partition of outbox_messages for values from (%L) to (%L) with (fillfactor = 60)',
-                    name, from_at, from_at + interval '1 day');
-                made := made + 1;
-            exception when check_violation then
-                raise warning 'rows of % stand in the DEFAULT partition', name;
-            end;
-        end if;
-    end loop;
+    -- Inbox before outbox: the order in which a consumer's transaction comes to them.
     for n in -1..8 loop
         from_at := (date_trunc('week', now() at time zone 'UTC') + n * interval '7 days') at time zone 'UTC';
         name := 'inbox_messages_' || to_char(from_at at time zone 'UTC', 'IYYY"w"IW');
@@ -108,6 +95,20 @@ begin
                 execute format(
                     'create table %I partition of inbox_messages for values from (%L) to (%L)',
                     name, uuid7_floor(from_at), uuid7_floor(from_at + interval '7 days'));
+                made := made + 1;
+            exception when check_violation then
+                raise warning 'rows of % stand in the DEFAULT partition', name;
+            end;
+        end if;
+    end loop;
+    for n in -1..7 loop
+        from_at := (date_trunc('day', now() at time zone 'UTC') + n * interval '1 day') at time zone 'UTC';
+        name := 'outbox_messages_' || to_char(from_at at time zone 'UTC', 'YYYYMMDD');
+        if to_regclass(name) is null then
+            begin
+                execute format(
+                    'create table %I partition of outbox_messages for values from (%L) to (%L) with (fillfactor = 60)',
+                    name, from_at, from_at + interval '1 day');
                 made := made + 1;
             exception when check_violation then
                 raise warning 'rows of % stand in the DEFAULT partition', name;

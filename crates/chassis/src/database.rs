@@ -5,6 +5,8 @@
 mod migrate;
 mod pool;
 
+use std::time::Duration;
+
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -148,6 +150,32 @@ pub fn check(health: &Health, pool: PgPool) {
     });
 }
 
+/// How long the server may owe an answer. Its own `statement_timeout` of 5 s comes first wherever
+/// it is there to keep it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(8);
+
+/// Work with the database that ends, also when its answer is lost on the way: neither sqlx nor the
+/// socket would ever give up. Whether the work was done is then unknown, and its connection is
+/// closed.
+///
+/// # Errors
+/// The work's own, or [`sqlx::Error::Io`] when the time is over.
+pub async fn bounded<T>(
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    within(ANSWER_LIMIT, work).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
 /// Whether the fault lies with the connection or the moment, so that the same work may succeed
 /// later: answer 503, or retry in place.
 pub fn is_unavailable(error: &sqlx::Error) -> bool {
@@ -164,11 +192,15 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
     }
 }
 
-/// SQLSTATE: connection exception, insufficient resources, operator intervention, read-only after
-/// a failover, serialization failure, deadlock, lock not available.
+/// SQLSTATE classes: connection, a plan that does not fit any more (the next one does), read-only
+/// or aborted transaction, login, no such database yet, rollback, resources, lock not available,
+/// operator, system.
 fn passes(code: &str) -> bool {
     let class = code.get(..2).unwrap_or_default();
-    matches!(class, "08" | "53" | "57") || matches!(code, "25006" | "40001" | "40P01" | "55P03")
+    matches!(
+        class,
+        "08" | "0A" | "25" | "28" | "3D" | "40" | "53" | "55" | "57" | "58"
+    )
 }
 
 impl From<sqlx::Error> for ApiError {
@@ -190,11 +222,12 @@ mod tests {
     #[test]
     fn what_passes_by_itself_is_told_from_what_does_not() {
         for code in [
-            "08006", "53300", "57P01", "57014", "25006", "40001", "40P01", "55P03",
+            "08006", "0A000", "53300", "57P01", "57014", "25006", "25P03", "28P01", "3D000",
+            "40001", "40P01", "55P03",
         ] {
             assert!(passes(code), "{code}");
         }
-        for code in ["23505", "22003", "42P01", "25001", "28P01", ""] {
+        for code in ["23505", "22003", "42P01", "XX000", ""] {
             assert!(!passes(code), "{code}");
         }
         assert!(is_unavailable(&sqlx::Error::PoolTimedOut));

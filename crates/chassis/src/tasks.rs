@@ -20,6 +20,8 @@ use crate::http;
 /// A task that ends this often within [`FAULT_WINDOW`] is given up, and the service with it.
 const FAULTS_TO_FAIL: usize = 3;
 const FAULT_WINDOW: Duration = Duration::from_secs(60);
+/// A task that was started again is shown as unwell for this long (rule L6).
+const SHOWN_FOR: Duration = Duration::from_secs(10);
 
 /// The tasks of one service. Clones share the same tasks.
 #[derive(Clone, Debug)]
@@ -53,9 +55,9 @@ struct Life {
 /// How a supervised task is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskState {
-    /// Running, and without a fault in the last minute.
+    /// Running, and without a fault of late.
     Up,
-    /// Running again after a fault in the last minute.
+    /// Running again after a fault a moment ago.
     Restarting,
     /// Given up after three faults within a minute.
     Failed,
@@ -259,10 +261,10 @@ impl Supervised {
         let mut life = lock(&self.life);
         life.forget_old_faults();
         TaskHealth {
-            state: match (life.failed, life.faults.is_empty()) {
+            state: match (life.failed, life.faults.back()) {
                 (true, _) => TaskState::Failed,
-                (false, true) => TaskState::Up,
-                (false, false) => TaskState::Restarting,
+                (false, Some(last)) if last.elapsed() < SHOWN_FOR => TaskState::Restarting,
+                (false, _) => TaskState::Up,
             },
             restarts: self.restarts.load(Ordering::Relaxed),
         }

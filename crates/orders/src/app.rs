@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::coalesce::Coalesce;
-use chassis::database::{self, Role};
+use chassis::database::{self, Role, bounded};
 use chassis::door::Door;
 use chassis::health::{Health, Scope};
 use chassis::http::shell;
@@ -119,14 +119,18 @@ async fn run(
     };
     let accept = Coalesce::new(ACCEPT_QUEUE);
     let intake = Tasks::new(stop.clone());
+    // The writers go on while requests are being finished.
+    let write_stop = CancellationToken::new();
+    let writing = Tasks::new(write_stop.clone());
     // The relay stops last: it still has to send what the others hand over while they stop.
     let relay_stop = CancellationToken::new();
     let relaying = Tasks::new(relay_stop.clone());
     start_relay(&config, &relaying, pool(Role::Relay, 3), &office, health);
     start_consumer(&config, &intake, pool(Role::Consumer, 2), &office, health);
-    start_writers(&config, &intake, &api_pool, &office.outbox, &accept);
+    start_writers(&config, &writing, &api_pool, &office.outbox, &accept);
     start_redrive(&config, &intake, &api_pool, &office.outbox);
     health.check_tasks("intake tasks", &intake);
+    health.check_tasks("writers", &writing);
     health.check_tasks("relay task", &relaying);
 
     let router = http::router(Api {
@@ -138,10 +142,15 @@ async fn run(
     let failed = tokio::select! {
         () = &mut serving => None,
         name = intake.failed() => Some(name),
+        name = writing.failed() => Some(name),
         name = relaying.failed() => Some(name),
     };
     stop.cancel();
-    intake.wind_up(limit / 4).await;
+    if failed.is_some() {
+        serving.await;
+    }
+    write_stop.cancel();
+    tokio::join!(intake.wind_up(limit / 4), writing.wind_up(limit / 4));
     relay_stop.cancel();
     relaying.wind_up(limit / 4).await;
     match failed {
@@ -218,7 +227,7 @@ fn start_redrive(config: &OrdersConfig, tasks: &Tasks, pool: &PgPool, outbox: &O
         every(redrive_orders::period(after), stop.clone(), move || {
             let (pool, outbox) = (pool.clone(), outbox.clone());
             async move {
-                match redrive_orders(&pool, &outbox, after, window).await {
+                match bounded(redrive_orders(&pool, &outbox, after, window)).await {
                     Ok(0) => {}
                     Ok(orders) => tracing::info!(orders, "asked again for unanswered orders"),
                     Err(error) => tracing::warn!("cannot ask again for unanswered orders: {error}"),
@@ -231,7 +240,7 @@ fn start_redrive(config: &OrdersConfig, tasks: &Tasks, pool: &PgPool, outbox: &O
         every(HOURLY, partitions_stop.clone(), move || {
             let pool = pool.clone();
             async move {
-                if let Err(error) = postbox::make_partitions(&pool).await {
+                if let Err(error) = bounded(postbox::make_partitions(&pool)).await {
                     tracing::warn!("cannot make partitions ahead: {error}");
                 }
             }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chassis::coalesce::Ticket;
+use chassis::database::bounded;
 use contracts::{OrderId, OrderUid};
 use postbox::Outbox;
 use sqlx::PgPool;
@@ -33,7 +34,7 @@ pub(crate) async fn place_orders(
 ) {
     outbox.room(BACKLOG_MAX, BACKLOG_WAIT).await;
     let orders: Vec<NewOrder> = tickets.iter().map(|ticket| ticket.item.clone()).collect();
-    match store::insert_orders(pool, &orders, redrive_after).await {
+    match bounded(store::insert_orders(pool, &orders, redrive_after)).await {
         Ok(mut stored) => {
             let mut rows = Vec::with_capacity(stored.len());
             for ticket in tickets {
@@ -93,7 +94,7 @@ async fn answer_by_look_up(
     let mut stored: HashMap<OrderUid, OrderId> = HashMap::new();
     for _ in 0..LOOK_UPS {
         // Each try waits for a connection up to the pool's own limit.
-        if let Ok(found) = store::find_by_uid(pool, &uids).await {
+        if let Ok(found) = bounded(store::find_by_uid(pool, &uids)).await {
             stored = found;
             break;
         }

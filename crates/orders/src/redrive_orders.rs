@@ -17,6 +17,10 @@ pub(crate) async fn redrive_orders(
     window: i64,
 ) -> Result<usize, sqlx::Error> {
     let mut transaction = pool.begin().await?;
+    // The window is counted over all processes, so one looks at a time.
+    if !store::is_only_one(&mut transaction).await? {
+        return Ok(0);
+    }
     let unanswered = store::claim_unanswered(&mut transaction, after, window).await?;
     let count = unanswered.len();
     let messages = unanswered.into_iter().map(Into::into).collect();
@@ -26,7 +30,8 @@ pub(crate) async fn redrive_orders(
     Ok(count)
 }
 
-/// How often to look: often enough that an order waits little beyond its time.
+/// How often to look: often enough that an order waits little beyond its time, and that a window
+/// that has been answered is soon filled again.
 pub(crate) fn period(after: Duration) -> Duration {
-    (after / 6).clamp(Duration::from_millis(200), Duration::from_secs(5))
+    (after / 6).clamp(Duration::from_millis(200), Duration::from_secs(1))
 }

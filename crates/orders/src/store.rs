@@ -251,10 +251,26 @@ pub(crate) async fn set_final(
     Ok(done.rows_affected())
 }
 
+/// Whether nobody else is asking again at this moment; nobody else will until the transaction ends.
+pub(crate) async fn is_only_one(transaction: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock(hashtext('orders_redrive')) as "only_one!""#
+    )
+    .fetch_one(transaction)
+    .await
+}
+
+/// An order asked for so often in vain (half an hour at the usual times) is waiting for a person.
+/// It is asked for still, and takes no place in the window from others.
+const HOPELESS_AFTER: i16 = 8;
+
 /// Claims orders that have been NEW for too long, oldest first, and puts off their next turn:
-/// twice after the same time, then doubling up to ten minutes, jittered. No more than `window`
-/// orders that were asked for again are NEW at a time; one whose message has not even left the
+/// twice after the same time, then doubling up to ten minutes, jittered. A turn absurdly far ahead
+/// (the database's clock was set back) counts as due. An order whose message has not even left the
 /// outbox is skipped.
+///
+/// No more than `window` orders are being asked for again at a time. Those that are get their next
+/// turn whether the window is full or not: the broker may have lost all of their copies.
 pub(crate) async fn claim_unanswered(
     transaction: &mut PgConnection,
     after: Duration,
@@ -263,16 +279,22 @@ pub(crate) async fn claim_unanswered(
     let rows = sqlx::query!(
         r#"
         with due as (
-            select id from orders o
-             where status = 'NEW' and next_redrive_at <= now()
+            select id, redrives, next_redrive_at from orders o
+             where status = 'NEW'
+               and (next_redrive_at <= now()
+                    or next_redrive_at > now() + 2 * greatest($1::interval, interval '10 min'))
                and not exists (
                    select from outbox_messages b
                     where not b.is_published and b.key = o.order_uid)
+        ), again as (
+            select id from due where redrives > 0 order by next_redrive_at limit $2
+        ), anew as (
+            select id from due where redrives = 0
              order by next_redrive_at
              limit greatest(0, $2 - (
                    select count(*) from (
-                       select from orders where status = 'NEW' and redrives > 0 limit $2) asked))
-               for no key update skip locked
+                       select from orders
+                        where status = 'NEW' and redrives between 1 and $3 limit $2) asked))
         )
         update orders o
            set redrives = least(redrives, 1000) + 1,
@@ -280,11 +302,13 @@ pub(crate) async fn claim_unanswered(
                next_redrive_at = now() + (0.9 + 0.2 * random())
                    * least($1::interval * power(2, least(20, greatest(0, redrives - 1))),
                            greatest($1::interval, interval '10 min'))
-         where o.id = any (array(select id from due))
+         where o.id = any (array(select id from again union all select id from anew))
+           and o.status = 'NEW'
         returning o.id, o.order_uid, o.message_id, o.user_id, o.amount
         "#,
         interval(after),
         window,
+        HOPELESS_AFTER,
     )
     .fetch_all(transaction)
     .await?;

@@ -16,8 +16,12 @@ mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 pub use openapi::document;
+
+/// How long threads that cannot be interrupted may hold up the end.
+const LAST_THREADS: Duration = Duration::from_millis(500);
 
 /// Runs the command line and returns the process's exit code: 0 when it did what was asked, 1
 /// when it did not, 2 when it was asked wrongly.
@@ -40,7 +44,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(cli::run(command)) {
+    let outcome = runtime.block_on(cli::run(command));
+    // A name that is being looked up cannot be interrupted, and must not keep the process.
+    runtime.shutdown_timeout(LAST_THREADS);
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

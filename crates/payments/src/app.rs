@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chassis::database::{self, Role};
+use chassis::database::{self, Role, bounded};
 use chassis::door::Door;
 use chassis::health::{Health, Scope};
 use chassis::http::shell;
@@ -134,6 +134,9 @@ async fn run(
         name = relaying.failed() => Some(name),
     };
     stop.cancel();
+    if failed.is_some() {
+        serving.await;
+    }
     intake.wind_up(limit / 4).await;
     relay_stop.cancel();
     relaying.wind_up(limit / 4).await;
@@ -186,7 +189,7 @@ fn start_partitions(tasks: &Tasks, pool: &PgPool) {
         every(HOURLY, stop.clone(), move || {
             let pool = pool.clone();
             async move {
-                if let Err(error) = postbox::make_partitions(&pool).await {
+                if let Err(error) = bounded(postbox::make_partitions(&pool)).await {
                     tracing::warn!("cannot make partitions ahead: {error}");
                 }
             }

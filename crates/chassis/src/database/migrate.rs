@@ -6,8 +6,8 @@ use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 
-use super::pool::login;
-use super::{DatabaseConfig, is_unavailable};
+use super::pool::{KEEPALIVE, login};
+use super::{DatabaseConfig, bounded, is_unavailable};
 use crate::error::chain;
 
 /// Locks are per database, so one number serves all: "paidonce" in ASCII.
@@ -97,13 +97,14 @@ async fn attempt(
     migrator: &Migrator,
 ) -> Result<(), sqlx::migrate::MigrateError> {
     // No statement timeout: a migration may rewrite a table.
-    let mut connection = login(config, &format!("paidonce-{service}-api"))
+    let connection = login(config, &format!("paidonce-{service}-api"))
         .options([
             ("lock_timeout", LOCK_WAIT),
             ("client_min_messages", "warning"),
         ])
-        .connect()
-        .await?;
+        // A host that vanishes must not keep the lock from all others.
+        .options(KEEPALIVE.iter().copied());
+    let mut connection = bounded(connection.connect()).await?;
     let applied = apply(&mut connection, migrator).await;
     // Closing frees the lock in any case; how the closing went changes nothing.
     drop(connection.close().await);
@@ -124,7 +125,12 @@ async fn apply(
 fn may_pass(error: &sqlx::migrate::MigrateError) -> bool {
     use sqlx::migrate::MigrateError as Fault;
     match error {
-        Fault::Execute(error) | Fault::ExecuteMigration(error, _) => is_unavailable(error),
+        Fault::Execute(error) => is_unavailable(error),
+        // A statement that this server cannot run will not run later either.
+        Fault::ExecuteMigration(error, _) => {
+            let code = error.as_database_error().and_then(|error| error.code());
+            is_unavailable(error) && code.as_deref() != Some("0A000")
+        }
         _ => false,
     }
 }

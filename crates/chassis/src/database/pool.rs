@@ -11,20 +11,27 @@ use super::{DatabaseConfig, Role, SslMode};
 /// How long a request waits for a connection before it is told that the service is unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a connection that comes back may take to say that it is in order. One whose server is
+/// gone without a word would else keep its place in the pool for ever.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+
 /// A connection that was idle for longer is asked for a sign of life before use.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
-/// Set on every connection: no statement, lock or forgotten transaction may hold on for ever, and
-/// the server notices a client that is gone.
+/// Set on every connection: no statement, lock or forgotten transaction may hold on for ever.
 const SESSION: &[(&str, &str)] = &[
     ("statement_timeout", "5s"),
     ("lock_timeout", "2s"),
     ("idle_in_transaction_session_timeout", "10s"),
+    ("client_min_messages", "warning"),
+];
+
+/// So that the server notices a client whose host is gone.
+pub(super) const KEEPALIVE: &[(&str, &str)] = &[
     ("tcp_keepalives_idle", "10"),
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
     ("tcp_user_timeout", "20s"),
-    ("client_min_messages", "warning"),
 ];
 
 /// Set where batches run prepared statements. A plan made on an empty table is kept for the life
@@ -46,7 +53,7 @@ const RELAY: &[(&str, &str)] = &[("synchronous_commit", "off")];
 /// Must be called inside a Tokio runtime.
 pub fn pool(config: &DatabaseConfig, service: &str, role: Role, size: u32) -> PgPool {
     let mut options = login(config, &format!("paidonce-{service}-{}", role.as_str()))
-        .options(SESSION.iter().copied());
+        .options(SESSION.iter().chain(KEEPALIVE).copied());
     if matches!(role, Role::Relay | Role::Consumer) {
         options = options.options(BATCH_PLANS.iter().copied());
     }
@@ -64,7 +71,12 @@ pub fn pool(config: &DatabaseConfig, service: &str, role: Role, size: u32) -> Pg
             )
         })
         .after_release(|connection, _| {
-            Box::pin(async move { Ok(is_outside_transaction(connection).await) })
+            Box::pin(async move {
+                tokio::time::timeout(RELEASE_LIMIT, is_fit(connection))
+                    .await
+                    // An error has it cut off; a polite end would wait for the same server.
+                    .map_err(|_| sqlx::Error::PoolTimedOut)
+            })
         })
         .connect_lazy_with(options)
 }
@@ -92,17 +104,20 @@ pub(super) fn login(config: &DatabaseConfig, application_name: &str) -> PgConnec
 /// Guard against a fault of sqlx 0.9.0: a future dropped during BEGIN leaves the transaction open
 /// and the pool unaware, and the next single-statement write is answered and then lost.
 ///
-/// Inside a transaction `now()` is its beginning, outside it is the beginning of this statement.
+/// Inside a transaction `now()` is its beginning, outside it is the beginning of this statement. A
+/// session that began while the database was read-only stays so, and is not kept either.
 /// Asked as raw SQL: the messages of a prepared statement each move `statement_timestamp()`, which
 /// would close every connection after every use. False closes the connection, which rolls back;
 /// so does a connection that cannot answer.
-async fn is_outside_transaction(connection: &mut PgConnection) -> bool {
-    let inside = sqlx::raw_sql("select now() <> statement_timestamp()")
-        .fetch_one(connection)
-        .await
-        .and_then(|row| row.try_get::<bool, _>(0));
-    match inside {
-        Ok(inside) => !inside,
+async fn is_fit(connection: &mut PgConnection) -> bool {
+    let unfit = sqlx::raw_sql(
+        "select now() <> statement_timestamp() or current_setting('transaction_read_only')::bool",
+    )
+    .fetch_one(connection)
+    .await
+    .and_then(|row| row.try_get::<bool, _>(0));
+    match unfit {
+        Ok(unfit) => !unfit,
         // Told by whoever used the connection; here it is only closed.
         Err(_) => false,
     }

@@ -180,13 +180,73 @@ async fn a_migration_that_fails_for_good_is_an_error() -> anyhow::Result<()> {
     migrate(&config, "orders", &migrator("select 2"), &shutdown)
         .await
         .expect_err("an applied migration was changed");
-    let wrong = DatabaseConfig {
-        name: "no_such_database".to_owned(),
-        ..config
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_database_that_is_made_later_is_waited_for() -> anyhow::Result<()> {
+    let there = fresh().await?;
+    let config = DatabaseConfig {
+        name: format!("{}_later", there.name),
+        ..there.clone()
     };
-    migrate(&wrong, "orders", &migrator("select 1"), &shutdown)
-        .await
-        .expect_err("waiting does not make a database");
+    let shutdown = CancellationToken::new();
+    let migrator = migrator("select 1");
+    let mut migrated = std::pin::pin!(migrate(&config, "orders", &migrator, &shutdown));
+    let admin = pool(&there, "test", Role::Api, 1);
+    let statement = format!("create database \"{}\"", config.name);
+    tokio::select! {
+        ended = &mut migrated => anyhow::bail!("it has not waited: {ended:?}"),
+        made = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&admin) => { made?; }
+    }
+    assert!(migrated.await?);
+    Ok(())
+}
+
+/// Black hole: what the server says does not arrive any more.
+#[tokio::test]
+async fn an_answer_that_never_comes_is_not_waited_for_and_its_place_is_free_again()
+-> anyhow::Result<()> {
+    let config = fresh().await?;
+    let pool = pool(&config, "orders", Role::Api, 1);
+    let error = within(Duration::from_millis(100), async {
+        let mut connection = pool.acquire().await?;
+        let hangs = sqlx::query("select pg_sleep(3)").execute(&mut *connection);
+        let mut hangs = std::pin::pin!(hangs);
+        assert!(futures::poll!(hangs.as_mut()).is_pending());
+        std::future::pending::<Result<(), sqlx::Error>>().await
+    })
+    .await
+    .expect_err("nothing answers");
+    assert!(is_unavailable(&error), "{error}");
+    let one: i32 = sqlx::query_scalar("select 1").fetch_one(&pool).await?;
+    assert_eq!(one, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_that_began_read_only_is_not_kept() -> anyhow::Result<()> {
+    let config = fresh().await?;
+    let admin = super::pool(&config, "test", Role::Api, 1);
+    let set = |setting: &str| {
+        let name = &config.name;
+        let statement =
+            format!("alter database \"{name}\" set default_transaction_read_only = {setting}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+    };
+    set("on").execute(&admin).await?;
+    let pool = pool(&config, "orders", Role::Api, 1);
+    let refused = sqlx::query("create table written (id int)")
+        .execute(&pool)
+        .await;
+    let code = refused
+        .err()
+        .and_then(|error| Some(error.as_database_error()?.code()?.into_owned()));
+    assert_eq!(code.as_deref(), Some("25006"));
+    set("off").execute(&admin).await?;
+    sqlx::query("create table written (id int)")
+        .execute(&pool)
+        .await?;
     Ok(())
 }
 
