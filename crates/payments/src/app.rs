@@ -107,6 +107,9 @@ async fn run(
     if !migrated {
         return Ok(());
     }
+    let (relay_pool, consumer_pool) = (pool(Role::Relay, 3), pool(Role::Consumer, 3));
+    let pools = [&api_pool, &relay_pool, &consumer_pool];
+    database::check_room(&pools, "DB_PAYMENTS__POOL").await?;
 
     let office = Office {
         app_id: SERVICE,
@@ -118,8 +121,8 @@ async fn run(
     // The relay stops last: it still has to send what the others hand over while they stop.
     let relay_stop = CancellationToken::new();
     let relaying = Tasks::new(relay_stop.clone());
-    start_relay(&config, &relaying, pool(Role::Relay, 3), &office, health);
-    start_consumer(&config, &intake, pool(Role::Consumer, 3), &office, health);
+    start_relay(&config, &relaying, relay_pool, &office, health);
+    start_consumer(&config, &intake, consumer_pool, &office, health);
     start_partitions(&intake, &api_pool);
     health.check_tasks("intake tasks", &intake);
     health.check_tasks("relay task", &relaying);

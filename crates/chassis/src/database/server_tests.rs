@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{Connection as _, PgPool, SqlSafeStr as _};
+use sqlx::{ConnectOptions as _, Connection as _, PgPool, SqlSafeStr as _};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -216,5 +216,74 @@ async fn shutdown_ends_the_wait_for_a_database_that_is_down() -> anyhow::Result<
         }
     );
     assert!(!migrated?);
+    Ok(())
+}
+
+/// A login of its own with so many connections at most, on the database of `config`.
+async fn limited(config: &DatabaseConfig, limit: i32) -> anyhow::Result<DatabaseConfig> {
+    let user = format!("limited_{}", config.name);
+    let make = format!("create role {user} login password 'narrow' connection limit {limit}");
+    let mut connection = config.login("test").connect().await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(make))
+        .execute(&mut connection)
+        .await?;
+    Ok(DatabaseConfig {
+        user,
+        password: SecretString::from("narrow"),
+        ..config.clone()
+    })
+}
+
+#[tokio::test]
+async fn pools_that_can_never_be_filled_stop_the_start_and_name_the_variable() -> anyhow::Result<()>
+{
+    let config = limited(&fresh().await?, 10).await?;
+    let api = |size| pool(&config, "orders", Role::Api, size);
+    let (relay, consumer) = (
+        pool(&config, "orders", Role::Relay, 3),
+        pool(&config, "orders", Role::Consumer, 2),
+    );
+    check_room(&[&api(5), &relay, &consumer], "DB_ORDERS__POOL").await?;
+    let error = check_room(&[&api(8), &relay, &consumer], "DB_ORDERS__POOL")
+        .await
+        .expect_err("13 are more than 10")
+        .to_string();
+    assert_eq!(
+        error,
+        "DB_ORDERS__POOL=8 is too much: all pools of this service together hold up to 13 \
+         connections, and the server grants at most 10 (CONNECTION LIMIT of the role). Set \
+         DB_ORDERS__POOL to 5, or raise that limit by 3"
+    );
+    // Those that others hold may be given back: that is a warning, not a refusal.
+    let other = pool(&config, "other", Role::Api, 4);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(other.acquire().await?);
+    }
+    let tight = room::Fit::Tight {
+        left: 6,
+        why: room::ROLE,
+    };
+    assert_eq!(room::fit(&[&api(5), &relay, &consumer]).await?, tight);
+    check_room(&[&api(5), &relay, &consumer], "DB_ORDERS__POOL").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_login_out_of_connections_is_an_outage_and_heals_by_itself() -> anyhow::Result<()> {
+    let config = fresh().await?;
+    let narrow = limited(&config, 0).await?;
+    let pool = pool(&narrow, "orders", Role::Api, 1);
+    let error = sqlx::query("select 1")
+        .execute(&pool)
+        .await
+        .expect_err("there is no connection to be had");
+    assert!(is_unavailable(&error), "{error:?}");
+    let raise = format!("alter role {} connection limit 1", narrow.user);
+    let mut connection = config.login("test").connect().await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(raise))
+        .execute(&mut connection)
+        .await?;
+    sqlx::query("select 1").execute(&pool).await?;
     Ok(())
 }
