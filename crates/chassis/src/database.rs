@@ -2,6 +2,7 @@
 //! migrations with a bounded wait, and the question whether an error will pass. No table and no query of a service
 //! is known here.
 
+mod again;
 mod migrate;
 mod pool;
 mod room;
@@ -14,6 +15,7 @@ use sqlx::PgPool;
 use crate::error::ApiError;
 use crate::health::{Health, Scope};
 
+pub use again::again;
 pub use migrate::{MigrateError, migrate};
 pub use pool::pool;
 pub use room::{NoRoom, check_room};

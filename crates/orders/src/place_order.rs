@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chassis::coalesce::Ticket;
+use chassis::database::again;
 use contracts::{OrderId, OrderUid};
 use postbox::Outbox;
 use sqlx::PgPool;
@@ -33,7 +34,7 @@ pub(crate) async fn place_orders(
 ) {
     outbox.room(BACKLOG_MAX, BACKLOG_WAIT).await;
     let orders: Vec<NewOrder> = tickets.iter().map(|ticket| ticket.item.clone()).collect();
-    match store::insert_orders(pool, &orders, redrive_after).await {
+    match again(|| store::insert_orders(pool, &orders, redrive_after)).await {
         Ok(mut stored) => {
             let mut rows = Vec::with_capacity(stored.len());
             for ticket in tickets {

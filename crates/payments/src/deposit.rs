@@ -1,5 +1,6 @@
 //! Paying money into an account.
 
+use chassis::database::again;
 use chassis::error::{ApiError, Code};
 use contracts::{Money, UserId};
 use sqlx::PgPool;
@@ -16,7 +17,7 @@ pub(crate) async fn deposit(
     user_id: UserId,
     amount: Money,
 ) -> Result<Account, ApiError> {
-    match store::add_deposit(pool, user_id, amount).await {
+    match again(|| store::add_deposit(pool, user_id, amount)).await {
         Ok(Some(account)) => Ok(account),
         Ok(None) => Err(ApiError::not_found(
             Code::AccountNotFound,

@@ -287,3 +287,49 @@ async fn a_login_out_of_connections_is_an_outage_and_heals_by_itself() -> anyhow
     sqlx::query("select 1").execute(&pool).await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn who_loses_a_deadlock_is_tried_again() -> anyhow::Result<()> {
+    let config = fresh().await?;
+    let pool = pool(&config, "orders", Role::Api, 1);
+    sqlx::raw_sql(
+        "create table account (id int, n int); insert into account values (1, 0), (2, 0)",
+    )
+    .execute(&pool)
+    .await?;
+    let update = |id: i32| sqlx::query("update account set n = n + 1 where id = $1").bind(id);
+    let mut rival = config.login("rival").connect().await?;
+    // The rival waits without looking for a deadlock, so the other one loses.
+    sqlx::raw_sql("set deadlock_timeout = '1min'; begin")
+        .execute(&mut rival)
+        .await?;
+    update(1).execute(&mut rival).await?;
+    let tries = std::cell::Cell::new(0);
+    let work = again(|| {
+        tries.set(tries.get() + 1);
+        async {
+            let mut transaction = pool.begin().await?;
+            update(2).execute(&mut *transaction).await?;
+            update(1).execute(&mut *transaction).await?;
+            transaction.commit().await
+        }
+    });
+    let rivals_turn = async {
+        let other = super::pool(&config, "test", Role::Api, 1);
+        let waits = "select exists (select from pg_stat_activity
+             where datname = current_database() and wait_event_type = 'Lock')";
+        while !sqlx::query_scalar(waits).fetch_one(&other).await? {
+            tokio::task::yield_now().await;
+        }
+        update(2).execute(&mut rival).await?;
+        sqlx::query("commit").execute(&mut rival).await
+    };
+    let (worked, rivaled) = tokio::join!(work, rivals_turn);
+    (worked?, rivaled?);
+    assert!(tries.get() > 1, "there was no deadlock");
+    let sum: i64 = sqlx::query_scalar("select sum(n) from account")
+        .fetch_one(&pool)
+        .await?;
+    assert_eq!(sum, 4, "each of the two has updated both");
+    Ok(())
+}
