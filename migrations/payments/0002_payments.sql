@@ -40,6 +40,25 @@ create table ledger_entries (
 create unique index ledger_entries_one_charge on ledger_entries (order_uid) where kind = 'charge';
 create index ledger_entries_user on ledger_entries (user_id, entry_id desc);
 
+-- Requests that came while somebody else held their account locked, and later ones of the same
+-- user. Nobody else waits for them: each is decided in its turn once the account is free. An
+-- order may stand here several times, as its request may be delivered several times.
+create table waiting_messages (
+    -- the turn: in order of delivery
+    id bigint generated always as identity primary key,
+    message_id uuid not null,
+    order_uid uuid not null,
+    order_id bigint not null,
+    -- no foreign key: its check would wait for the very lock that is waited for here
+    user_id bigint not null,
+    amount numeric(18, 2) not null check (amount > 0 and amount <> 'NaN'),
+    traceparent text check (octet_length(traceparent) <= 128),
+    request_id text check (octet_length(request_id) <= 128),
+    waiting_since timestamptz not null default now()
+);
+create index waiting_messages_user on waiting_messages (user_id, id);
+create index waiting_messages_order on waiting_messages (order_uid);
+
 create function written_once() returns trigger language plpgsql as $$
 begin
     raise exception '% is append-only', tg_table_name

@@ -1,9 +1,11 @@
-//! A service's own PostgreSQL: pools that cannot hide an open transaction, migrations with a
-//! bounded wait, and the question whether an error will pass. No table and no query of a service
+//! A service's own PostgreSQL: pools that cannot hide an open transaction and fit into the server,
+//! migrations with a bounded wait, and the question whether an error will pass. No table and no query of a service
 //! is known here.
 
+mod again;
 mod migrate;
 mod pool;
+mod room;
 
 use std::time::Duration;
 
@@ -15,8 +17,10 @@ use sqlx::PgPool;
 use crate::error::ApiError;
 use crate::health::{Health, Scope};
 
+pub use again::again;
 pub use migrate::{MigrateError, migrate};
 pub use pool::pool;
+pub use room::{NoRoom, check_room};
 
 /// How to reach one database: the group `DB_ORDERS__` or `DB_PAYMENTS__`.
 #[derive(Clone, Debug, Deserialize)]

@@ -110,6 +110,9 @@ async fn run(
     if !migrated {
         return Ok(());
     }
+    let (relay_pool, consumer_pool) = (pool(Role::Relay, 3), pool(Role::Consumer, 2));
+    let pools = [&api_pool, &relay_pool, &consumer_pool];
+    database::check_room(&pools, "DB_ORDERS__POOL").await?;
 
     let office = Office {
         app_id: SERVICE,
@@ -125,8 +128,8 @@ async fn run(
     // The relay stops last: it still has to send what the others hand over while they stop.
     let relay_stop = CancellationToken::new();
     let relaying = Tasks::new(relay_stop.clone());
-    start_relay(&config, &relaying, pool(Role::Relay, 3), &office, health);
-    start_consumer(&config, &intake, pool(Role::Consumer, 2), &office, health);
+    start_relay(&config, &relaying, relay_pool, &office, health);
+    start_consumer(&config, &intake, consumer_pool, &office, health);
     start_writers(&config, &writing, &api_pool, &office.outbox, &accept);
     start_redrive(&config, &intake, &api_pool, &office.outbox);
     health.check_tasks("intake tasks", &intake);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chassis::coalesce::Ticket;
-use chassis::database::bounded;
+use chassis::database::{again, bounded};
 use contracts::{OrderId, OrderUid};
 use postbox::Outbox;
 use sqlx::PgPool;
@@ -34,7 +34,7 @@ pub(crate) async fn place_orders(
 ) {
     outbox.room(BACKLOG_MAX, BACKLOG_WAIT).await;
     let orders: Vec<NewOrder> = tickets.iter().map(|ticket| ticket.item.clone()).collect();
-    match bounded(store::insert_orders(pool, &orders, redrive_after)).await {
+    match bounded(again(|| store::insert_orders(pool, &orders, redrive_after))).await {
         Ok(mut stored) => {
             let mut rows = Vec::with_capacity(stored.len());
             for ticket in tickets {

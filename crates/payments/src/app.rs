@@ -18,11 +18,13 @@ use contracts::topology::{DEAD_EXCHANGE, EXCHANGE, ORDER_RESULTS, PAYMENT_REQUES
 use postbox::{Office, Outbox, RelayConfig, Route, Topology};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::charge_orders::ChargeOrders;
 use crate::config::PaymentsConfig;
 use crate::http::{self, Api};
+use crate::work_off_waiting;
 
 const SERVICE: &str = "payments";
 /// How often partitions ahead are looked after.
@@ -105,6 +107,9 @@ async fn run(
     if !migrated {
         return Ok(());
     }
+    let (relay_pool, consumer_pool) = (pool(Role::Relay, 3), pool(Role::Consumer, 3));
+    let pools = [&api_pool, &relay_pool, &consumer_pool];
+    database::check_room(&pools, "DB_PAYMENTS__POOL").await?;
 
     let office = Office {
         app_id: SERVICE,
@@ -116,8 +121,8 @@ async fn run(
     // The relay stops last: it still has to send what the others hand over while they stop.
     let relay_stop = CancellationToken::new();
     let relaying = Tasks::new(relay_stop.clone());
-    start_relay(&config, &relaying, pool(Role::Relay, 3), &office, health);
-    start_consumer(&config, &intake, pool(Role::Consumer, 2), &office, health);
+    start_relay(&config, &relaying, relay_pool, &office, health);
+    start_consumer(&config, &intake, consumer_pool, &office, health);
     start_partitions(&intake, &api_pool);
     health.check_tasks("intake tasks", &intake);
     health.check_tasks("relay task", &relaying);
@@ -173,12 +178,24 @@ fn start_consumer(
     office: &Office,
     health: &Health,
 ) {
-    let consumer = Arc::new(office.consumer(pool, config.consumer.clone(), ChargeOrders));
+    let handler = ChargeOrders::default();
+    start_waiting(tasks, &pool, &office.outbox, &handler.set_aside);
+    let consumer = Arc::new(office.consumer(pool, config.consumer.clone(), handler));
     let (status, stop) = (consumer.status.clone(), tasks.shutdown().clone());
     health.check(Scope::Ready, "consumer", move || ready(status.check()));
     tasks.supervise("consumer", move || {
         let (consumer, stop) = (Arc::clone(&consumer), stop.clone());
         async move { consumer.run(stop).await }
+    });
+}
+
+fn start_waiting(tasks: &Tasks, pool: &PgPool, outbox: &Outbox, set_aside: &Arc<Notify>) {
+    let (pool, outbox, set_aside) = (pool.clone(), outbox.clone(), Arc::clone(set_aside));
+    let stop = tasks.shutdown().clone();
+    tasks.supervise("waiting", move || {
+        let (pool, outbox, set_aside) = (pool.clone(), outbox.clone(), Arc::clone(&set_aside));
+        let stop = stop.clone();
+        async move { work_off_waiting::run(&pool, &outbox, &set_aside, &stop).await }
     });
 }
 

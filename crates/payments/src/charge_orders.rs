@@ -2,19 +2,29 @@
 //! is the consumer's: inbox rows before, commit after.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use contracts::{OrderUid, Outcome, PaymentRequested, SCHEMA_VERSION, UserId};
 use postbox::{Envelope, HandleError, Handled, Handler, Incoming, ParkReason, Unreadable, Verdict};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::account::{self, Decided, Decision};
+use crate::account::{self, Books, Decided, Decision};
 use crate::store::{self, Answer};
+use crate::work_off_waiting::store::{self as waiting, Waiting};
 
-/// Takes in `payment.requested`.
-#[derive(Debug)]
-pub(crate) struct ChargeOrders;
+/// Takes in `payment.requested`. It waits for no account: what it cannot lock at once is set aside
+/// together with its inbox row, and decided by `work_off_waiting`.
+#[derive(Debug, Default)]
+pub(crate) struct ChargeOrders {
+    /// Wakes whoever works off what was set aside.
+    pub(crate) set_aside: Arc<Notify>,
+    /// Whether a batch that is not committed yet has set something aside.
+    uncommitted: AtomicBool,
+}
 
 impl Handler for ChargeOrders {
     type Message = PaymentRequested;
@@ -38,64 +48,122 @@ impl Handler for ChargeOrders {
         batch: &[Incoming<PaymentRequested>],
     ) -> Result<Handled, HandleError> {
         let requests: Vec<&PaymentRequested> = batch.iter().map(|m| &m.message).collect();
-        let users = sorted(requests.iter().map(|request| request.user_id.0));
-        let uids = sorted(requests.iter().map(|request| request.order_uid.0));
-        let mut balances = store::lock_accounts(transaction, &users).await?;
-        let mut decided = store::find_decided(transaction, &uids).await?;
+        let mut books = open_books(transaction, &requests).await?;
 
-        let decisions = account::decide(&requests, &mut balances, &mut decided);
+        let decisions = account::decide(&requests, &mut books);
 
-        let mut batch_writes = Writes::default();
+        let mut writes = Writes::default();
+        let mut aside = Vec::new();
         let mut verdicts = Vec::with_capacity(batch.len());
         for (incoming, decision) in batch.iter().zip(decisions) {
-            verdicts.push(batch_writes.add(incoming, decision));
+            let waiting = Waiting::from(incoming);
+            verdicts.push(match writes.add(&waiting, decision) {
+                Written::New => Verdict::Applied,
+                Written::Again => Verdict::Duplicate,
+                Written::Nothing(why) => Verdict::Park(why),
+                Written::Later => {
+                    aside.push(waiting);
+                    Verdict::Applied
+                }
+            });
         }
-        let answers = batch_writes.write(transaction).await?;
+        let answers = writes.write(transaction).await?;
+        if !aside.is_empty() {
+            waiting::insert_waiting(transaction, &aside).await?;
+            self.uncommitted.store(true, Ordering::Relaxed);
+        }
         Ok(Handled { verdicts, answers })
     }
+
+    fn committed(&self, _applied: &[Incoming<PaymentRequested>]) {
+        if self.uncommitted.swap(false, Ordering::Relaxed) {
+            self.set_aside.notify_one();
+        }
+    }
+}
+
+/// Locks the accounts and reads what is known. The decisions come last: only once an account is
+/// locked does a concurrent copy's decision show.
+async fn open_books(
+    transaction: &mut PgConnection,
+    requests: &[&PaymentRequested],
+) -> Result<Books, sqlx::Error> {
+    let users = sorted(requests.iter().map(|request| request.user_id.0));
+    let uids = sorted(requests.iter().map(|request| request.order_uid.0));
+    let locked = store::lock_free_accounts(transaction, &users).await?;
+    let missing: Vec<i64> = users
+        .into_iter()
+        .filter(|user| !locked.balances.contains_key(&UserId(*user)))
+        .collect();
+    let mut books = Books {
+        balances: locked.balances,
+        ..Books::default()
+    };
+    // As a rule each account is there and free, and nothing waits: then nothing more is asked.
+    if !missing.is_empty() {
+        books.held = store::find_holders(transaction, &missing).await?;
+    }
+    if locked.something_waits || !books.held.is_empty() {
+        books.waiting = waiting::find_waiting(transaction, &uids).await?;
+    }
+    books.decided = store::find_decided(transaction, &uids).await?;
+    Ok(books)
 }
 
 /// What a batch writes.
 #[derive(Default)]
-struct Writes {
+pub(crate) struct Writes {
     /// Sorted by key: two consumers insert in the same order.
     new: BTreeMap<OrderUid, Decided>,
     totals: BTreeMap<UserId, Decimal>,
     answers: Vec<Answer>,
 }
 
+/// What is written for one request.
+pub(crate) enum Written {
+    /// A decision and its answer.
+    New,
+    /// The answer once more.
+    Again,
+    /// Nothing yet.
+    Later,
+    /// Nothing, for this reason.
+    Nothing(Unreadable),
+}
+
 impl Writes {
-    fn add(&mut self, incoming: &Incoming<PaymentRequested>, decision: Decision) -> Verdict {
-        let order_uid = incoming.message.order_uid;
-        let (decided, verdict) = match decision {
+    pub(crate) fn add(&mut self, asked: &Waiting, decision: Decision) -> Written {
+        let order_uid = asked.request.order_uid;
+        let (decided, written) = match decision {
             Decision::New(decided) => {
                 self.new.insert(order_uid, decided);
                 if decided.outcome == Outcome::Paid {
                     *self.totals.entry(decided.user_id).or_default() += decided.amount.as_decimal();
                 }
-                (decided, Verdict::Applied)
+                (decided, Written::New)
             }
-            Decision::Known(decided) => (decided, Verdict::Duplicate),
+            Decision::Known(decided) => (decided, Written::Again),
+            Decision::Wait => return Written::Later,
             Decision::Conflict => {
                 let detail = format!(
-                    "order {} was decided for another user or amount",
-                    incoming.message.order_id
+                    "order {} was asked for by another user or for another amount",
+                    asked.request.order_id
                 );
-                return Verdict::Park(Unreadable::new(ParkReason::Conflict, detail));
+                return Written::Nothing(Unreadable::new(ParkReason::Conflict, detail));
             }
         };
         self.answers.push(Answer {
             result_message_id: decided.result_message_id,
             result: decided.answer(order_uid),
-            traceparent: incoming.traceparent.clone(),
-            request_id: incoming.request_id.clone(),
+            traceparent: asked.traceparent.clone(),
+            request_id: asked.request_id.clone(),
         });
-        verdict
+        written
     }
 
     /// Every row count is checked: a balance that did not change, or a request that got no
     /// answer, rolls the batch back.
-    async fn write(
+    pub(crate) async fn write(
         self,
         transaction: &mut PgConnection,
     ) -> Result<Vec<postbox::OutboxRow>, HandleError> {
@@ -122,7 +190,8 @@ impl Writes {
     }
 }
 
-fn sorted<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
+/// Each value once, in order.
+pub(crate) fn sorted<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut values: Vec<T> = values.collect();
     values.sort_unstable();
     values.dedup();

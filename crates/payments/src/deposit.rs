@@ -1,6 +1,6 @@
 //! Paying money into an account.
 
-use chassis::database::bounded;
+use chassis::database::{again, bounded};
 use chassis::error::{ApiError, Code};
 use contracts::{Money, UserId};
 use sqlx::PgPool;
@@ -17,7 +17,7 @@ pub(crate) async fn deposit(
     user_id: UserId,
     amount: Money,
 ) -> Result<Account, ApiError> {
-    match bounded(store::add_deposit(pool, user_id, amount)).await {
+    match bounded(again(|| store::add_deposit(pool, user_id, amount))).await {
         Ok(Some(account)) => Ok(account),
         Ok(None) => Err(ApiError::not_found(
             Code::AccountNotFound,

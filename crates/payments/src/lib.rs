@@ -1,7 +1,8 @@
 //! The Payments service: accounts, deposits, and the one decision on each order.
 //!
-//! `account` holds the rules (pure), `open_account`, `deposit` and `charge_orders` one
-//! transaction each, `store` all SQL, `http` the API. Nothing here knows an order's status.
+//! `account` holds the rules (pure), `open_account`, `deposit`, `charge_orders` and
+//! `work_off_waiting` one transaction each, `store` all SQL, `http` the API. Nothing here knows an
+//! order's status.
 
 mod account;
 mod app;
@@ -11,6 +12,7 @@ mod deposit;
 mod http;
 mod open_account;
 mod store;
+mod work_off_waiting;
 
 pub use app::Payments;
 pub use http::openapi;

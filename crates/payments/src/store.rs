@@ -1,6 +1,6 @@
 //! All SQL of the Payments service. It decides nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use contracts::{
     DeclineReason, MessageId, Money, OrderId, OrderUid, Outcome, PaymentSettled, SCHEMA_VERSION,
@@ -18,7 +18,8 @@ fn corrupt(what: impl std::fmt::Display) -> sqlx::Error {
     sqlx::Error::Decode(format!("{what} in payments").into())
 }
 
-fn money(decimal: Decimal) -> Result<Money, sqlx::Error> {
+/// Money as it stands in a row.
+pub(crate) fn money(decimal: Decimal) -> Result<Money, sqlx::Error> {
     decimal.try_into().map_err(corrupt)
 }
 
@@ -102,27 +103,57 @@ pub(crate) async fn add_deposit(
     .transpose()
 }
 
-/// Locks accounts in key order, so that two consumers never wait for each other, and reads
-/// their balances.
-pub(crate) async fn lock_accounts(
+/// What [`lock_free_accounts`] got hold of.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    pub(crate) balances: HashMap<UserId, Money>,
+    /// Whether some request waits for some account.
+    pub(crate) something_waits: bool,
+}
+
+/// Locks those of the accounts that nobody else holds and no earlier request waits for, and reads
+/// their balances. Waits for none of them.
+pub(crate) async fn lock_free_accounts(
     transaction: &mut PgConnection,
     users: &[i64],
-) -> Result<HashMap<UserId, Money>, sqlx::Error> {
+) -> Result<Locked, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
-        select user_id, balance
-          from accounts
+        select user_id, balance, exists (select from waiting_messages) as "something_waits!"
+          from accounts a
          where user_id = any ($1)
+           -- as a rule nothing waits, and that is asked once; else a subquery for each account,
+           -- because a join would read all that waits
+           and (not exists (select from waiting_messages)
+                or (select true from waiting_messages w where w.user_id = a.user_id limit 1) is null)
          order by user_id
-           for no key update
+           for no key update of a skip locked
         "#,
         users,
     )
     .fetch_all(transaction)
     .await?;
-    rows.into_iter()
-        .map(|r| Ok((UserId(r.user_id), money(r.balance)?)))
-        .collect()
+    Ok(Locked {
+        something_waits: rows.iter().any(|row| row.something_waits),
+        balances: rows
+            .into_iter()
+            .map(|r| Ok((UserId(r.user_id), money(r.balance)?)))
+            .collect::<Result<_, sqlx::Error>>()?,
+    })
+}
+
+/// Which of these users have an account, whoever holds it.
+pub(crate) async fn find_holders(
+    transaction: &mut PgConnection,
+    users: &[i64],
+) -> Result<HashSet<UserId>, sqlx::Error> {
+    let users = sqlx::query_scalar!(
+        "select user_id from accounts where user_id = any ($1)",
+        users
+    )
+    .fetch_all(transaction)
+    .await?;
+    Ok(users.into_iter().map(UserId).collect())
 }
 
 /// What was decided on these orders. To be asked after the inbox rows are in and the accounts

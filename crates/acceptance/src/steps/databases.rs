@@ -4,8 +4,9 @@ use anyhow::Context as _;
 use cucumber::{given, when};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::failed::Step;
-use crate::parameters::Which;
+use crate::failed::{Step, require};
+use crate::parameters::{Person, Which};
+use crate::process::Service;
 use crate::world::World;
 
 /// Under which the services migrate (`chassis::database`): "paidonce" in ASCII.
@@ -24,10 +25,44 @@ async fn the_database_is_being_migrated(world: &mut World, service: Which) -> St
     Ok(())
 }
 
+#[given(expr = "somebody else holds {person}'s account locked")]
+async fn somebody_holds_an_account(world: &mut World, person: Person) -> Step {
+    let user_id = world.user_id(&person);
+    let mut stranger = begin(world).await?;
+    let held = sqlx::query("select from accounts where user_id = $1 for update")
+        .bind(user_id)
+        .execute(&mut stranger)
+        .await
+        .context("cannot lock the account")?;
+    require!(held.rows_affected() == 1, "there is no account to hold");
+    world.stranger = Some(stranger);
+    Ok(())
+}
+
+#[given("somebody else holds all accounts locked")]
+async fn somebody_holds_all_accounts(world: &mut World) -> Step {
+    let mut stranger = begin(world).await?;
+    sqlx::query("lock table accounts")
+        .execute(&mut stranger)
+        .await
+        .context("cannot lock the accounts")?;
+    world.stranger = Some(stranger);
+    Ok(())
+}
+
+#[when("the lock is let go")]
 #[when("the other process is done")]
 async fn the_other_process_is_done(world: &mut World) -> Step {
     let stranger = world.stranger.take().context("there is no other process")?;
     Ok(stranger.close().await.context("it does not end")?)
+}
+
+/// A transaction of somebody else in the database of Payments.
+async fn begin(world: &mut World) -> anyhow::Result<PgConnection> {
+    let url = world.prepare().await?.database_url(Service::Payments)?;
+    let mut stranger = connect(&url).await?;
+    sqlx::query("begin").execute(&mut stranger).await?;
+    Ok(stranger)
 }
 
 async fn connect(url: &str) -> anyhow::Result<PgConnection> {

@@ -91,6 +91,20 @@ async fn results_wait(world: &mut World) -> Step {
     Ok(until_queued(world, ORDER_RESULTS.queue).await?)
 }
 
+#[then("no request is left in the queue")]
+async fn no_request_is_left(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    let queue = PAYMENT_REQUESTS.queue;
+    eventually("the queue is empty", || async move {
+        let rabbitmq = &stack.sandbox().rabbitmq;
+        let depth = rabbitmq.queue_depth(stack.vhost(), queue).await?;
+        ensure!(depth.ready == 0 && depth.unacked == 0, "{depth:?}");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
 #[when("the waiting requests are purged")]
 async fn requests_are_purged(world: &mut World) -> Step {
     until_queued(world, PAYMENT_REQUESTS.queue).await?;

@@ -160,6 +160,31 @@ async fn every_order_is_still_open(world: &mut World) -> Step {
     Ok(())
 }
 
+#[then(expr = "every order but {person}'s is {state}")]
+async fn every_other_order_becomes(world: &mut World, person: Person, state: State) -> Step {
+    let user_id = world.user_id(&person);
+    let users = world.placed.iter().map(|placed| placed.user_id);
+    let orders = settled(
+        world.client()?,
+        &users.filter(|id| *id != user_id).collect(),
+    )
+    .await?;
+    require!(!orders.is_empty(), "nobody else has ordered anything");
+    let other = orders.iter().find(|order| order.status != state.0);
+    require!(other.is_none(), "{other:?} must be {}", state.0);
+    Ok(())
+}
+
+#[then(expr = "each of {person}'s orders is still open")]
+async fn each_order_of_one_is_still_open(world: &mut World, person: Person) -> Step {
+    let user_id = world.user_id(&person);
+    let orders = world.client()?.orders(user_id).await.ok()?;
+    require!(!orders.is_empty(), "{} has ordered nothing", person.0);
+    let settled = orders.iter().find(|order| order.status.is_final());
+    require!(settled.is_none(), "{settled:?} must be open");
+    Ok(())
+}
+
 /// Places one order for each user in the list, all of them at the same time.
 async fn place_at_once(world: &mut World, users: Vec<i64>, amount: Money) -> anyhow::Result<()> {
     let client = world.client()?.clone();

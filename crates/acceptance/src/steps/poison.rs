@@ -11,7 +11,7 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use crate::audit;
 use crate::eventually::eventually;
-use crate::failed::Step;
+use crate::failed::{Step, require};
 use crate::parameters::Which;
 use crate::process::Service;
 use crate::steps::messages::{properties, publish};
@@ -36,6 +36,15 @@ async fn is_sent_poison(world: &mut World, service: Which, fault: String) -> Ste
         other => bail_unknown(other)?,
     };
     Ok(publish(world.stack()?, route.kind, &body, properties).await?)
+}
+
+#[then("nothing was parked")]
+async fn nothing_was_parked(world: &mut World) -> Step {
+    for service in [Service::Orders, Service::Payments] {
+        let parked = audit::parked(world.stack()?, service).await?;
+        require!(parked.is_empty(), "{service} has parked {parked:?}");
+    }
+    Ok(())
 }
 
 #[then(expr = "{service} has parked it as {word}")]
