@@ -385,7 +385,8 @@ async fn who_loses_a_deadlock_is_tried_again() -> anyhow::Result<()> {
         sqlx::query("commit").execute(&mut rival).await
     };
     let (worked, rivaled) = tokio::join!(work, rivals_turn);
-    (worked?, rivaled?);
+    worked?;
+    rivaled?;
     assert!(tries.get() > 1, "there was no deadlock");
     let sum: i64 = sqlx::query_scalar("select sum(n) from account")
         .fetch_one(&pool)
