@@ -41,6 +41,7 @@ impl Handler for ChargeOrders {
         let users = sorted(requests.iter().map(|request| request.user_id.0));
         let uids = sorted(requests.iter().map(|request| request.order_uid.0));
         let mut balances = store::lock_accounts(transaction, &users).await?;
+        postbox::moment("payments.locked");
         let mut decided = store::find_decided(transaction, &uids).await?;
 
         let decisions = account::decide(&requests, &mut balances, &mut decided);
@@ -50,7 +51,9 @@ impl Handler for ChargeOrders {
         for (incoming, decision) in batch.iter().zip(decisions) {
             verdicts.push(batch_writes.add(incoming, decision));
         }
+        postbox::moment("payments.decided");
         let answers = batch_writes.write(transaction).await?;
+        postbox::moment("payments.written");
         Ok(Handled { verdicts, answers })
     }
 }
