@@ -12,7 +12,7 @@ use sandbox::Backend;
 const TEST_NAME: &str = "acceptance";
 
 const USAGE: &str = "usage: acceptance [--backend auto|local|docker] [--tags EXPR] [--name REGEX] [-c N] \
-                     [--features DIR]";
+                     [--exhaustive] [--features DIR] | --guarantee";
 
 /// Scenarios at a time, those tagged `@serial` aside. More gain nothing on two cores.
 const CONCURRENCY: usize = 4;
@@ -37,6 +37,8 @@ pub(crate) enum Asked {
     },
     /// Other tests than this one.
     Others,
+    /// The text of `docs/guarantee.md`.
+    Guarantee(PathBuf),
     /// The features.
     Features(Plan),
 }
@@ -52,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) name: Option<String>,
     /// Scenarios at a time.
     pub(crate) concurrency: usize,
+    /// Also the scenarios that are too many for every change.
+    pub(crate) exhaustive: bool,
     /// Folder, or one file.
     pub(crate) features: PathBuf,
 }
@@ -67,9 +71,10 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
         tags: None,
         name: None,
         concurrency: CONCURRENCY,
+        exhaustive: false,
         features: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../features")),
     };
-    let (mut list, mut ignored, mut exact) = (false, false, false);
+    let (mut list, mut ignored, mut exact, mut guarantee) = (false, false, false, false);
     let mut filters = Vec::new();
     let mut skips = Vec::new();
     let mut rest = arguments.into_iter().skip(1);
@@ -95,6 +100,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
             "--name" | "-n" => plan.name = Some(value()?),
             "-c" | "--concurrency" => plan.concurrency = concurrency(&value()?)?,
             "--features" => plan.features = PathBuf::from(value()?),
+            "--exhaustive" => plan.exhaustive = true,
+            "--guarantee" => guarantee = true,
             "--list" => list = true,
             "--ignored" => ignored = true,
             "--exact" => exact = true,
@@ -108,6 +115,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
     }
     if plan.tags.is_some() && plan.name.is_some() {
         bail!("--tags and --name exclude each other");
+    }
+    if guarantee {
+        return Ok(Asked::Guarantee(plan.features));
     }
     let means_this = |filter: &String| match exact {
         true => filter == TEST_NAME,

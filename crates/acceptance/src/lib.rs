@@ -12,6 +12,7 @@ mod audit;
 mod check;
 mod eventually;
 mod failed;
+mod matrix;
 mod parameters;
 mod ports;
 mod process;

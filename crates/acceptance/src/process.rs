@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use tokio::process::{Child, Command};
 
 /// A killed process that has not gone after this time will not go.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// One that is told to die at a moment of its work has come to it by then: a lease may have to run out before.
+const DIES_WITHIN: Duration = Duration::from_secs(60);
 
 /// Which of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,6 +121,20 @@ impl Process {
         ensure!(
             !still_there,
             "{} was killed and is still there",
+            self.service
+        );
+        Ok(())
+    }
+
+    /// Waits until it dies as it was told to: by the signal of an abort.
+    ///
+    /// # Errors
+    /// If it goes on, or ends otherwise.
+    pub(crate) async fn died(mut self) -> anyhow::Result<()> {
+        let status = self.end(DIES_WITHIN).await?;
+        ensure!(
+            status.signal() == Some(Signal::ABORT.as_raw()),
+            "{} ended with {status}, and was to die at a moment of its work",
             self.service
         );
         Ok(())

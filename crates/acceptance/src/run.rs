@@ -2,6 +2,7 @@
 //!
 //! Not here: steps; what is judged after each scenario.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,16 +17,22 @@ use sandbox::{Backend, Data, Options, Sandbox};
 
 use crate::arguments::{self, Asked, Plan};
 use crate::check;
+use crate::matrix;
 use crate::world::{World, set_sandbox};
 
 /// The whole suite has at least this many scenarios: a misspelt keyword makes them vanish without an error.
 const SCENARIOS_MIN: usize = 60;
+
+/// Marks scenarios that are too many for every change.
+const EXHAUSTIVE: &str = "exhaustive";
 
 /// What became of the scenarios.
 #[derive(Debug, Default)]
 struct Tally {
     passed: usize,
     failed: Vec<String>,
+    /// For each fault, how many of its scenarios have passed and how many have not.
+    faults: BTreeMap<&'static str, (usize, usize)>,
 }
 
 /// Runs the suite as the arguments say. The code is 0 when all scenarios that were asked for have passed.
@@ -42,6 +49,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             println!("acceptance: not asked for");
             return ExitCode::SUCCESS;
         }
+        Ok(Asked::Guarantee(features)) => return print(matrix::document(&features)),
         Err(error) => {
             eprintln!("acceptance: {error:#}");
             return ExitCode::from(2);
@@ -54,6 +62,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .and_then(|runtime| runtime.block_on(run_features(plan)));
     match ran {
         Ok(code) => code,
+        Err(error) => {
+            eprintln!("acceptance: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(document: anyhow::Result<String>) -> ExitCode {
+    match document {
+        Ok(document) => {
+            print!("{document}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("acceptance: {error:#}");
             ExitCode::FAILURE
@@ -79,8 +100,11 @@ async fn run_features(plan: Plan) -> anyhow::Result<ExitCode> {
     let writer = World::cucumber()
         .max_concurrent_scenarios(plan.concurrency)
         .after(move |feature, _, scenario, finished, world| {
-            let name = format!("{}: {}", feature.name, scenario.name);
-            finish(name, finished, world, Arc::clone(&counted)).boxed_local()
+            let ran = Ran {
+                name: format!("{}: {}", feature.name, scenario.name),
+                faults: matrix::faults_of(feature.tags.iter().chain(&scenario.tags)),
+            };
+            finish(ran, finished, world, Arc::clone(&counted)).boxed_local()
         })
         .fail_on_skipped()
         .with_cli(options)
@@ -96,9 +120,16 @@ async fn run_features(plan: Plan) -> anyhow::Result<ExitCode> {
     Ok(close(&tally, scenarios_min, writer.execution_has_failed()))
 }
 
+/// A scenario that has run.
+struct Ran {
+    name: String,
+    /// What its tags name.
+    faults: Vec<&'static str>,
+}
+
 /// The end of one scenario: judged if its steps have passed, explained if not, freed and counted in any case.
 async fn finish(
-    name: String,
+    Ran { name, faults }: Ran,
     finished: &ScenarioFinished,
     world: Option<&mut World>,
     tally: Arc<Mutex<Tally>>,
@@ -120,7 +151,12 @@ async fn finish(
         None => Ok(()),
     };
     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-    if passed && outcome.is_ok() {
+    let passed = passed && outcome.is_ok();
+    for fault in faults {
+        let (good, bad) = tally.faults.entry(fault).or_default();
+        *if passed { good } else { bad } += 1;
+    }
+    if passed {
         tally.passed += 1;
     } else {
         tally.failed.push(name);
@@ -135,6 +171,11 @@ async fn finish(
 fn close(tally: &Tally, scenarios_min: usize, cucumber_failed: bool) -> ExitCode {
     for name in &tally.failed {
         println!("failed: {name}");
+    }
+    for fault in matrix::faults() {
+        if let Some((good, bad)) = tally.faults.get(fault.id) {
+            println!("fault {}: {good} passed, {bad} failed", fault.id);
+        }
     }
     let (passed, failed) = (tally.passed, tally.failed.len());
     let ran = passed + failed;
@@ -172,6 +213,13 @@ fn options(plan: &Plan, backend: Backend) -> anyhow::Result<(CucumberOptions, us
             |tags| format!("({tags}) and not @serial"),
         ));
     }
+    let whole = plan.tags.is_none() && plan.name.is_none();
+    if whole && !plan.exhaustive {
+        tags = Some(match tags {
+            Some(tags) => format!("({tags}) and not @{EXHAUSTIVE}"),
+            None => format!("not @{EXHAUSTIVE}"),
+        });
+    }
     if let Some(tags) = &tags {
         arguments.extend([String::from("--tags"), tags.clone()]);
     }
@@ -179,7 +227,5 @@ fn options(plan: &Plan, backend: Backend) -> anyhow::Result<(CucumberOptions, us
         arguments.extend([String::from("--name"), name.clone()]);
     }
     let options = Opts::try_parse_from(arguments).context("cannot select scenarios")?;
-    // Not by what was given here: cucumber reads a variable for tags as well.
-    let whole = options.tags_filter.is_none() && options.re_filter.is_none();
     Ok((options, if whole { SCENARIOS_MIN } else { 1 }))
 }

@@ -61,6 +61,8 @@ pub(crate) struct Stack {
     ports: BTreeMap<Service, Ports>,
     running: BTreeMap<Service, Process>,
     topology_since: Option<Instant>,
+    /// Where the next process of a service is to die.
+    deaths: BTreeMap<Service, String>,
     client: Client,
     databases: Databases,
 }
@@ -100,6 +102,7 @@ impl Stack {
             ports,
             running: BTreeMap::new(),
             topology_since: None,
+            deaths: BTreeMap::new(),
             client,
             databases,
             sandbox,
@@ -164,9 +167,18 @@ impl Stack {
             !self.running.contains_key(&service),
             "{service} runs already"
         );
-        let process = Process::start(service, &self.environment(service), &self.log(service))?;
+        let mut environment = self.environment(service);
+        if let Some(moment) = self.deaths.remove(&service) {
+            environment.push(("PAIDONCE_DIES_AT".to_owned(), moment));
+        }
+        let process = Process::start(service, &environment, &self.log(service))?;
         self.running.insert(service, process);
         Ok(())
+    }
+
+    /// Lets the next process of a service die at a moment of its work, `NAME` or `NAME:COUNT`.
+    pub(crate) fn dies_at(&mut self, service: Service, moment: String) {
+        self.deaths.insert(service, moment);
     }
 
     /// Starts every service that does not run, and waits until all are ready.

@@ -33,9 +33,11 @@ pub(crate) async fn place_orders(
     tickets: Vec<Ticket<NewOrder, Placed>>,
 ) {
     outbox.room(BACKLOG_MAX, BACKLOG_WAIT).await;
+    postbox::moment("orders.taken");
     let orders: Vec<NewOrder> = tickets.iter().map(|ticket| ticket.item.clone()).collect();
     match bounded(again(|| store::insert_orders(pool, &orders, redrive_after))).await {
         Ok(mut stored) => {
+            postbox::moment("orders.stored");
             let mut rows = Vec::with_capacity(stored.len());
             for ticket in tickets {
                 // By identity, never by position: the answer must be this request's own.
@@ -47,6 +49,7 @@ pub(crate) async fn place_orders(
                     });
                 ticket.answer(answer.ok_or(sqlx::Error::RowNotFound));
             }
+            postbox::moment("orders.answered");
             outbox.hand_over(rows);
         }
         // Refused before the commit: nothing is stored. If one row is to blame, only its own

@@ -25,7 +25,13 @@ pub(crate) async fn redrive_orders(
     let count = unanswered.len();
     let messages = unanswered.into_iter().map(Into::into).collect();
     let rows = postbox::append(&mut transaction, messages).await?;
+    if count > 0 {
+        postbox::moment("orders.asked_again");
+    }
     transaction.commit().await?;
+    if count > 0 {
+        postbox::moment("orders.asked_again_committed");
+    }
     outbox.hand_over(rows);
     Ok(count)
 }

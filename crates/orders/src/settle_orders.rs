@@ -38,6 +38,7 @@ impl Handler for SettleOrders {
         uids.sort_unstable();
         uids.dedup();
         let mut known = store::lock_orders(transaction, &uids).await?;
+        postbox::moment("orders.locked");
 
         let mut settled = Vec::new();
         let mut verdicts = Vec::with_capacity(batch.len());
@@ -56,6 +57,7 @@ impl Handler for SettleOrders {
                 let text = format!("{changed} orders settled in place of {}", settled.len());
                 return Err(HandleError::Broken(text));
             }
+            postbox::moment("orders.settled");
         }
         Ok(Handled {
             verdicts,

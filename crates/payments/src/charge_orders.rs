@@ -49,6 +49,7 @@ impl Handler for ChargeOrders {
     ) -> Result<Handled, HandleError> {
         let requests: Vec<&PaymentRequested> = batch.iter().map(|m| &m.message).collect();
         let mut books = open_books(transaction, &requests).await?;
+        postbox::moment("payments.locked");
 
         let decisions = account::decide(&requests, &mut books);
 
@@ -67,10 +68,13 @@ impl Handler for ChargeOrders {
                 }
             });
         }
+        postbox::moment("payments.decided");
         let answers = writes.write(transaction).await?;
+        postbox::moment("payments.written");
         if !aside.is_empty() {
             waiting::insert_waiting(transaction, &aside).await?;
             self.uncommitted.store(true, Ordering::Relaxed);
+            postbox::moment("payments.set_aside");
         }
         Ok(Handled { verdicts, answers })
     }

@@ -98,7 +98,13 @@ pub(crate) async fn work_off_waiting(pool: &PgPool) -> Result<WorkedOff, HandleE
     store::forget_messages(&mut transaction, &forgotten).await?;
     let again = returned.into_iter().map(Waiting::to_message).collect();
     messages.extend(postbox::append(&mut transaction, again).await?);
+    if !waiting.is_empty() {
+        postbox::moment("payments.worked_off");
+    }
     transaction.commit().await?;
+    if !waiting.is_empty() {
+        postbox::moment("payments.worked_off_committed");
+    }
     Ok(WorkedOff {
         requests: waiting.len(),
         messages,

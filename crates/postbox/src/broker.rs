@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use crate::config::BrokerConfig;
+use crate::failpoints::moment;
 use crate::message::{OutboxRow, RowRef};
 use crate::outbox::Confirmed;
 
@@ -166,6 +167,7 @@ impl Publisher {
                 }
             }
         }
+        moment("relay.published");
         let mut acked = Vec::with_capacity(open.len());
         let mut returned: HashSet<String> = HashSet::new();
         for (reference, row, mut confirm) in open {

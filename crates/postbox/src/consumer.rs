@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::backoff::Backoff;
 use crate::broker::{self, BrokerError};
 use crate::config::{BrokerConfig, ConsumerConfig};
+use crate::failpoints::moment;
 use crate::hand_over::Outbox;
 use crate::inbox::{Committed, Handler, Incoming, Read, Taken, take_in};
 use crate::message::Envelope;
@@ -124,6 +125,7 @@ impl<H: Handler> Consumer<H> {
             }
             if let Some(committed) = self.settle(whole, shutdown).await {
                 acknowledge(&channel, committed).await?;
+                moment("consumer.acknowledged");
                 backoff.reset();
             }
             if let Some(error) = fault {
@@ -151,6 +153,7 @@ impl<H: Handler> Consumer<H> {
             .into_iter()
             .map(|delivery| self.read(delivery))
             .collect();
+        moment("consumer.delivered");
         if let Some(committed) = self.attempt(&mut reads, last_tag, shutdown).await? {
             return Some(committed);
         }

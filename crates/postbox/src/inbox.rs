@@ -8,6 +8,7 @@ use std::future::Future;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::failpoints::moment;
 use crate::fault;
 use crate::message::{Envelope, OutboxRow};
 use crate::parked::{self, ParkReason, Parked, Unreadable};
@@ -126,7 +127,9 @@ pub(crate) async fn take_in<H: Handler>(
         .unzip();
 
     let mut transaction = pool.begin().await?;
+    moment("consumer.begun");
     mark_first_times(&mut transaction, &mut batch).await?;
+    moment("consumer.marked");
     let handled = if batch.is_empty() {
         Handled {
             verdicts: Vec::new(),
@@ -154,7 +157,9 @@ pub(crate) async fn take_in<H: Handler>(
     }
     corrections.write(&mut transaction).await?;
     parked::park(&mut transaction, queue, parked).await?;
+    moment("consumer.handled");
     transaction.commit().await?;
+    moment("consumer.committed");
 
     let mut verdicts = handled.verdicts.iter();
     let duplicates = handled

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::broker::{self, BrokerError, Publisher, Round};
 use crate::config::{BrokerConfig, RelayConfig};
+use crate::failpoints::moment;
 use crate::hand_over::{Outbox, Taken};
 use crate::message::OutboxRow;
 use crate::outbox;
@@ -128,6 +129,9 @@ impl Relay {
                 _ = tick.tick() => loop {
                     let limit = i64::try_from(self.config.batch).unwrap_or(i64::MAX);
                     let rows = outbox::claim_due(&self.pool, limit).await?;
+                    if !rows.is_empty() {
+                        moment("relay.claimed");
+                    }
                     let full = rows.len() == self.config.batch;
                     self.publish(publisher, rows).await?;
                     if !full || over.is_cancelled() {
@@ -172,6 +176,7 @@ impl Relay {
             Taken::References(rows) => outbox::read_back(&self.pool, &rows).await?,
             Taken::Nothing => return Ok(()),
         };
+        moment("relay.taken");
         self.publish(publisher, rows).await
     }
 
@@ -202,7 +207,9 @@ impl Relay {
                 round
             }
         };
+        moment("relay.confirmed");
         outbox::mark_published(&self.pool, &confirmed).await?;
+        moment("relay.marked");
         if !back.is_empty() {
             tracing::warn!(
                 app = self.app_id,

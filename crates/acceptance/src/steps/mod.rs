@@ -4,6 +4,7 @@
 
 mod accounts;
 mod api;
+mod crashes;
 mod databases;
 mod documentation;
 mod faults;

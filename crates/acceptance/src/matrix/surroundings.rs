@@ -1,0 +1,159 @@
+//! Faults of processes, time and network, and those found by trying the design out.
+
+use super::{Fault, not_here, scenarios, tests};
+
+const NO_KEY: &str = "comes with Idempotency-Key, which is not there yet";
+
+pub(super) const FAULTS: &[Fault] = &[
+    scenarios(
+        "E1",
+        "Asked to stop under load",
+        "Finishes what is under way and ends with 0 within 10 s",
+    ),
+    scenarios(
+        "E2",
+        "Ended by the system, or a task panics",
+        "The task is started again; the third time within a minute ends the service",
+    ),
+    scenarios(
+        "E3",
+        "Clocks that jump",
+        "Leases go by the database's clock; one absurdly far ahead counts as due",
+    ),
+    not_here(
+        "E4",
+        "Old and new version side by side",
+        "Each takes in the other's messages",
+        "there is one version so far; its messages are pinned by golden files",
+    ),
+    scenarios(
+        "E5",
+        "No way between service and broker or database",
+        "Every wait has an end; well by itself afterwards",
+    ),
+    scenarios(
+        "E6",
+        "A connection that swallows one direction",
+        "Noticed by heartbeat and deadline",
+    ),
+    scenarios("E7", "A slow line in small pieces", "Slower, still correct"),
+    scenarios(
+        "E8",
+        "The service behind the gateway is down or slow",
+        "502 or 504 within 10 s",
+    ),
+    not_here(
+        "E9",
+        "A gateway that repeats a write",
+        "It never does",
+        NO_KEY,
+    ),
+    tests(
+        "E10",
+        "A kept connection is closed just now",
+        "A read is asked once more, a write is not",
+        "gateway: faults",
+    ),
+    tests(
+        "E11",
+        "The service behind dies within its answer",
+        "The connection breaks; never a short 200",
+        "gateway: faults",
+    ),
+    tests(
+        "E12",
+        "Senders that send nothing",
+        "Cut off; others are not kept waiting",
+        "chassis: serve",
+    ),
+    scenarios(
+        "E13",
+        "No file descriptors left",
+        "The listener survives it",
+    ),
+    scenarios(
+        "E14",
+        "The gateway is killed",
+        "What was under way is unknown to the client, and consistent",
+    ),
+    scenarios(
+        "E15",
+        "A container comes back under another port",
+        "Names are asked again for each connection",
+    ),
+    scenarios(
+        "F1",
+        "The commit of many accepted orders is applied, its answer lost",
+        "The orders are looked up; each client hears what is true",
+    ),
+    tests(
+        "F2",
+        "A row that makes the broker close the connection",
+        "Found by halving and parked; the others leave",
+        "postbox: what the broker says, said by a scripted one",
+    ),
+    tests(
+        "F3",
+        "A message that kills the process, in a batch of 200",
+        "Handled alone, parked after three deaths; the others are finished",
+        "postbox: process killers",
+    ),
+    scenarios(
+        "F4",
+        "Payments is away for several re-drives under load",
+        "The queue drains: no more than the window is asked for again",
+    ),
+    scenarios(
+        "F5",
+        "One order twice in one batch",
+        "One charge, two answers",
+    ),
+    tests(
+        "F6",
+        "A confirm for a part, then silence",
+        "The part is marked, the rest goes again in smaller rounds",
+        "postbox: what the broker says, said by a scripted one",
+    ),
+    scenarios(
+        "F7",
+        "Nothing can be routed",
+        "Each row has a pause of its own; new ones are not held up",
+    ),
+    scenarios(
+        "F8",
+        "A service frozen beyond its lease, then thawed",
+        "Its late sends are copies, nothing else",
+    ),
+    scenarios(
+        "F9",
+        "A host is gone without a word, holding a lock",
+        "The server notices in bounded time",
+    ),
+    scenarios("F10", "A parked result comes again", "Judged anew"),
+    scenarios(
+        "F11",
+        "Two operators replay one parked message",
+        "It is sent once",
+    ),
+    scenarios(
+        "F12",
+        "A password is changed",
+        "Red, tried again, well when it fits again",
+    ),
+    tests(
+        "F13",
+        "A broker that takes connections and says nothing",
+        "Given up after a deadline; the next address is tried",
+        "postbox: broker",
+    ),
+    scenarios(
+        "F14",
+        "A message of a version to come, while half of the consumers are old",
+        "Parked as such, and replayable",
+    ),
+    scenarios(
+        "F15",
+        "The same messages with two consumers, in opposite order",
+        "No deadlock: rows are inserted sorted",
+    ),
+];

@@ -1,0 +1,76 @@
+//! What a test does to a process from within: it dies at a named moment, or it has a planted fault.
+//!
+//! Nothing of this is left without the feature `failpoints`, which only the acceptance suite
+//! switches on: the functions are then empty, and no variable is read. A module of our own,
+//! because a failpoint library for threads would block the runtime, and because a crash must run
+//! no destructor: a process dies here as by `kill -9`.
+//!
+//! A test of the acceptance suite compares the moments in the sources with those that its
+//! scenarios kill at.
+//!
+//! `PAIDONCE_DIES_AT=NAME[:N]`: dies when it comes to the moment for the Nth time (1 unless
+//! said). `PAIDONCE_PLANTED=NAME`: has that fault.
+
+/// A moment at which the process may be told to die.
+#[inline]
+pub fn moment(name: &'static str) {
+    #[cfg(feature = "failpoints")]
+    told::die_if_told(name);
+    #[cfg(not(feature = "failpoints"))]
+    let _ = name;
+}
+
+/// Whether this fault is planted. Constantly false without the feature.
+#[inline]
+#[must_use]
+pub fn planted(name: &'static str) -> bool {
+    #[cfg(feature = "failpoints")]
+    return told::is_planted(name);
+    #[cfg(not(feature = "failpoints"))]
+    {
+        let _ = name;
+        false
+    }
+}
+
+#[cfg(feature = "failpoints")]
+mod told {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    struct Told {
+        dies_at: Option<(String, u32)>,
+        planted: Option<String>,
+    }
+
+    static TOLD: OnceLock<Told> = OnceLock::new();
+    static PASSED: AtomicU32 = AtomicU32::new(0);
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "no setting of a service: a build that has settings of this kind is not released"
+    )]
+    fn told() -> &'static Told {
+        TOLD.get_or_init(|| Told {
+            dies_at: std::env::var("PAIDONCE_DIES_AT").ok().map(|told| {
+                let (name, count) = told.split_once(':').unwrap_or((&told, "1"));
+                (name.to_owned(), count.parse().unwrap_or(1))
+            }),
+            planted: std::env::var("PAIDONCE_PLANTED").ok(),
+        })
+    }
+
+    pub(super) fn die_if_told(name: &str) {
+        let Some((at, count)) = &told().dies_at else {
+            return;
+        };
+        if at == name && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count {
+            eprintln!("dies at {name}, as told");
+            std::process::abort();
+        }
+    }
+
+    pub(super) fn is_planted(name: &str) -> bool {
+        told().planted.as_deref() == Some(name)
+    }
+}
