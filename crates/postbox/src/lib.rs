@@ -27,10 +27,12 @@
 //!
 //! Nothing here knows an order or money, and no transaction is open across the network.
 
+mod attempts;
 mod backoff;
 mod broker;
 mod config;
 mod consumer;
+mod delivery;
 mod fault;
 mod hand_over;
 mod inbox;

@@ -1,5 +1,6 @@
 //! The post office against a real PostgreSQL and RabbitMQ.
 
+mod alone;
 mod eventually;
 mod office;
 
