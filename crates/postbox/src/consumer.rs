@@ -103,8 +103,16 @@ impl<H: Handler> Consumer<H> {
         };
         let connection = broker::connect(&self.broker, &name).await?;
         self.topology.declare(&connection).await?;
-        self.live(&connection, &name, suspects, shutdown, backoff)
-            .await?;
+        let stop = shutdown.child_token();
+        let live = async {
+            let ended = self
+                .live(&connection, &name, suspects, &stop, backoff)
+                .await;
+            stop.cancel();
+            ended
+        };
+        let (live, ()) = tokio::join!(live, self.dead_letters(&connection, &name, &stop));
+        live?;
         // Unfinished deliveries go back to the queue when the connection closes.
         let _ = connection.close(200, "shutting down".into()).await;
         Ok(())
@@ -318,7 +326,7 @@ impl<H: Handler> Consumer<H> {
     }
 
     /// Asks the database until it answers. `None`: stopped first.
-    async fn patiently<T, F>(
+    pub(crate) async fn patiently<T, F>(
         &self,
         stop: &CancellationToken,
         ask: impl Fn() -> F,
@@ -366,14 +374,14 @@ impl<H: Handler> Consumer<H> {
         taken.committed
     }
 
-    fn working(&self) {
+    pub(crate) fn working(&self) {
         self.status
             .set(Ok(format!("taking in {}", self.topology.reads.queue)));
     }
 }
 
 /// Opens a channel of its own for a queue.
-async fn consume(
+pub(crate) async fn consume(
     connection: &Connection,
     queue: &str,
     name: &str,

@@ -32,6 +32,7 @@ mod backoff;
 mod broker;
 mod config;
 mod consumer;
+mod dead_letters;
 mod delivery;
 mod fault;
 mod hand_over;
