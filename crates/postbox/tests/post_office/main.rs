@@ -3,6 +3,7 @@
 mod alone;
 mod eventually;
 mod office;
+mod parked;
 
 use anyhow::{Context, Result, ensure};
 use lapin::BasicProperties;
