@@ -14,8 +14,9 @@ create table outbox_messages (
     message_id uuid not null,
     -- AMQP type and routing key
     kind text not null,
-    -- business key, so that views and checks can join
-    key uuid not null,
+    -- business key, so that views and checks can join; absent where an operator sent a parked
+    -- message again, whatever it is about
+    key uuid,
     schema_version smallint not null default 1,
     -- text, not jsonb: what is sent again is the same bytes
     body text not null,
@@ -44,6 +45,19 @@ create table inbox_messages (
     received_at timestamptz not null default now()
 ) partition by range (message_id);
 
+-- Attempts: what was alone in the hands of a process that then died -----------------------------
+
+-- Raised and committed before a message that was delivered before is tried alone, deleted in the
+-- transaction that takes it in. So what is counted here is deaths; a message that is parked for
+-- them keeps its row until it is replayed, and no copy of it is tried meanwhile.
+create table delivery_attempts (
+    queue text not null,
+    -- as in parked_messages
+    identity text not null,
+    attempts integer not null check (attempts >= 0),
+    primary key (queue, identity)
+);
+
 -- Parked: what cannot be processed ---------------------------------------------------------
 
 create table parked_messages (
@@ -53,20 +67,46 @@ create table parked_messages (
     message_id text,
     -- the message_id, or a hash of the body where there is none: copies are counted, not stored
     identity text not null,
+    -- business key, where the message could be read
+    key uuid,
     kind text,
+    schema_version bigint,
     reason text not null check (reason in (
         'not_json', 'bad_field', 'unknown_type', 'unknown_version', 'no_message_id',
         'bad_message_id', 'too_large', 'encoding', 'conflict', 'unknown_order',
         'contradiction', 'attempts', 'dead_lettered')),
     detail text not null,
+    -- all properties and headers, for a person: bounded, a line each
+    headers text not null,
     -- the first 128 KiB
     body bytea not null,
     traceparent text,
     request_id text,
     parked_at timestamptz not null default now(),
     seen bigint not null default 1,
+    state text not null default 'open' check (state in ('open', 'replayed', 'dropped', 'closed')),
+    state_at timestamptz not null default now(),
     constraint parked_messages_once unique (queue, identity)
 );
+
+create index parked_messages_key on parked_messages (key) where state in ('open', 'replayed');
+
+-- open      to be looked at
+-- replayed  sent again; a copy that fails again opens it anew
+-- closed    taken in after all, or its order became final; a copy that fails opens it anew
+-- dropped   for good: copies are counted and nothing else
+create function parked_messages_refuse() returns trigger language plpgsql as $$
+begin
+    raise exception 'parked message % is %, and cannot become %', old.id, old.state, new.state
+        using errcode = 'integrity_constraint_violation', constraint = tg_name;
+end
+$$;
+create trigger parked_messages_states before update on parked_messages for each row
+    when (old.state <> new.state
+          and (old.state, new.state) not in (
+              ('open', 'replayed'), ('open', 'closed'), ('open', 'dropped'),
+              ('replayed', 'open'), ('replayed', 'closed'), ('closed', 'open')))
+    execute function parked_messages_refuse();
 
 -- Partitions -------------------------------------------------------------------------------
 
@@ -129,7 +169,8 @@ create schema audit;
 
 create view audit.parked as
 select message_id, queue, reason, parked_at, seen
-  from parked_messages;
+  from parked_messages
+ where state = 'open';
 
 -- Roles belong to the whole cluster, so another database may have made this one already, at
 -- this very moment too; and a login without CREATEROLE goes on without it.

@@ -1,33 +1,35 @@
 //! Broker → one transaction → acknowledgement. Natural batches: what is there is taken, nothing
 //! lingers. Rebuilds its session for ever; waits out its database in place.
 
+use std::collections::HashSet;
+use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
+use crate::attempts;
 use crate::backoff::Backoff;
 use crate::broker::{self, BrokerError};
 use crate::config::{BrokerConfig, ConsumerConfig};
+use crate::delivery::{self, Turn};
 use crate::failpoints::moment;
 use crate::hand_over::Outbox;
-use crate::inbox::{Committed, Handler, Incoming, Read, Taken, take_in};
-use crate::message::Envelope;
+use crate::inbox::{Committed, Handler, Read, Taken, take_in};
 use crate::parked::{ParkReason, Parked, Unreadable};
 use crate::relay::chain;
 use crate::status::TaskStatus;
 use crate::topology::Topology;
 
-/// Bytes of a body that are read at all; the broker should refuse larger ones itself.
-const BODY_MAX: usize = 131_072;
-/// Bytes of a text header that are handed on.
-const HEADER_MAX: usize = 128;
+/// How long a message that is tried alone may take after a stop is asked for. One that waits for
+/// a lock would be cut off with the process, and look like its death.
+const CALLED_OFF_AFTER: Duration = Duration::from_millis(500);
 
 /// The consumer of one service's queue. Any number of processes.
 #[derive(Debug)]
@@ -91,28 +93,54 @@ impl<H: Handler> Consumer<H> {
         backoff: &mut Backoff,
     ) -> Result<(), BrokerError> {
         let name = format!("paidonce-{}-consumer", self.app_id);
-        let queue = self.topology.reads.queue;
+        // Before anything is taken from the broker: while the database is away, nothing is.
+        let Some(suspects) = self
+            .patiently(shutdown, || {
+                attempts::known(&self.pool, self.topology.reads.queue)
+            })
+            .await
+        else {
+            return Ok(());
+        };
         let connection = broker::connect(&self.broker, &name).await?;
         self.topology.declare(&connection).await?;
-        let channel = connection.create_channel().await?;
-        channel
-            .basic_qos(self.config.prefetch, BasicQosOptions::default())
-            .await?;
-        let deliveries = channel
-            .basic_consume(
-                queue.into(),
-                name.as_str().into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await?;
+        let stop = shutdown.child_token();
+        let live = async {
+            let ended = self
+                .live(&connection, &name, suspects, &stop, backoff)
+                .await;
+            stop.cancel();
+            ended
+        };
+        let (live, ()) = tokio::join!(live, self.dead_letters(&connection, &name, &stop));
+        live?;
+        // Unfinished deliveries go back to the queue when the connection closes.
+        let _ = connection.close(200, "shutting down".into()).await;
+        Ok(())
+    }
+
+    /// Takes the live queue in until `stop`. What was never delivered before goes together, a
+    /// batch to a transaction. What was goes alone, see [`Self::alone`], each in its turn.
+    ///
+    /// `redelivered` is the sign. The quorum queue's `x-delivery-count` comes from the same
+    /// counter and would say no more, and as a header it can be forged.
+    async fn live(
+        &self,
+        connection: &Connection,
+        name: &str,
+        mut suspects: HashSet<String>,
+        stop: &CancellationToken,
+        backoff: &mut Backoff,
+    ) -> Result<(), BrokerError> {
+        let queue = self.topology.reads.queue;
+        let (channel, deliveries) = consume(connection, queue, name, self.config.prefetch).await?;
         self.working();
         tracing::info!(app = self.app_id, "consumer: taking in {queue}");
         let mut batches = deliveries.ready_chunks(self.config.batch);
         loop {
             let batch = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => break,
+                () = stop.cancelled() => return Ok(()),
                 batch = batches.next() => batch.ok_or(BrokerError::StreamEnded { queue })?,
             };
             let mut whole = Vec::with_capacity(batch.len());
@@ -123,7 +151,16 @@ impl<H: Handler> Consumer<H> {
                     Err(error) => fault = Some(error),
                 }
             }
-            if let Some(committed) = self.settle(whole, shutdown).await {
+            for turn in delivery::turns(whole, &suspects) {
+                let committed = match turn {
+                    Turn::Together(deliveries) => self.settle(deliveries, stop).await,
+                    Turn::Alone(delivery) => self.alone(delivery, &mut suspects, stop).await,
+                };
+                // What comes after an unfinished turn must not be acknowledged: that would take
+                // in all before it.
+                let Some(committed) = committed else {
+                    return Ok(());
+                };
                 acknowledge(&channel, committed).await?;
                 moment("consumer.acknowledged");
                 backoff.reset();
@@ -132,9 +169,6 @@ impl<H: Handler> Consumer<H> {
                 return Err(error.into());
             }
         }
-        // Unfinished deliveries go back to the queue when the connection closes.
-        let _ = connection.close(200, "shutting down".into()).await;
-        Ok(())
     }
 
     /// Takes a batch in. If it fails for another reason than a server's, its messages are tried
@@ -142,7 +176,7 @@ impl<H: Handler> Consumer<H> {
     async fn settle(
         &self,
         deliveries: Vec<Delivery>,
-        shutdown: &CancellationToken,
+        stop: &CancellationToken,
     ) -> Option<Committed> {
         let tags: Vec<u64> = deliveries
             .iter()
@@ -151,64 +185,181 @@ impl<H: Handler> Consumer<H> {
         let last_tag = *tags.last()?;
         let mut reads: Vec<Read<H::Message>> = deliveries
             .into_iter()
-            .map(|delivery| self.read(delivery))
+            .map(|delivery| {
+                delivery::read(&*self.handler, Parked::of(delivery, Unreadable::unsaid()))
+            })
             .collect();
         moment("consumer.delivered");
-        if let Some(committed) = self.attempt(&mut reads, last_tag, shutdown).await? {
+        if let Some(committed) = self.attempt(&mut reads, last_tag, None, stop).await? {
             return Some(committed);
         }
         let mut committed = None;
         for (read, tag) in reads.iter_mut().zip(tags) {
-            let alone = std::slice::from_mut(read);
-            let mut attempts = 0;
-            committed = loop {
-                if let Some(done) = self.attempt(alone, tag, shutdown).await? {
-                    break Some(done);
-                }
-                attempts += 1;
-                if attempts >= self.config.max_attempts {
-                    // `attempt` has left the reason in it.
-                    alone[0].message = None;
-                }
-            };
+            committed = Some(self.until_parked(read, tag, None, stop).await?);
         }
         committed
     }
 
-    /// One transaction, waited out while a server is to blame. Outer `None`: shut down first;
+    /// Takes in a message that was delivered before: it, or a neighbour, may have been what the
+    /// process died of. Its try is counted first, in a row that is gone if it ends in any other
+    /// way than by death, so deaths are what is counted, and never a neighbour's. After
+    /// `max_attempts` of them it is parked unread, its row stays, and no copy is tried until it
+    /// is replayed.
+    ///
+    /// The price is a transaction per message in place of one per batch, and one statement more
+    /// that waits for no disk. It is bounded: only what was under way is delivered again, at
+    /// most a prefetch per consumer that went away, whatever waits in the queue.
+    async fn alone(
+        &self,
+        delivery: Delivery,
+        suspects: &mut HashSet<String>,
+        stop: &CancellationToken,
+    ) -> Option<Committed> {
+        let tag = delivery.delivery_tag;
+        let raw = Parked::of(delivery, Unreadable::unsaid());
+        let identity = raw.identity();
+        let max = self.max_attempts();
+        let tries = self.patiently(stop, || self.raise(&identity)).await?;
+        if tries > max {
+            suspects.insert(identity);
+            let detail = format!("the process died {max} times with this message alone in hand");
+            let mut parked = Read {
+                raw: Parked {
+                    why: Unreadable::new(ParkReason::Attempts, detail),
+                    ..raw
+                },
+                message: None,
+            };
+            return self.until_parked(&mut parked, tag, None, stop).await;
+        }
+        let mut read = delivery::read(&*self.handler, raw);
+        let committed = self
+            .until_parked(&mut read, tag, Some(&identity), stop)
+            .await;
+        if committed.is_some() {
+            suspects.remove(&identity);
+        }
+        committed
+    }
+
+    /// Tries one message until it is taken in; when it has failed as often as allowed, it is
+    /// parked. `None`: stopped first.
+    async fn until_parked(
+        &self,
+        read: &mut Read<H::Message>,
+        tag: u64,
+        alone: Option<&str>,
+        stop: &CancellationToken,
+    ) -> Option<Committed> {
+        let read = std::slice::from_mut(read);
+        let mut attempts = 0;
+        loop {
+            if let Some(done) = self.attempt(read, tag, alone, stop).await? {
+                return Some(done);
+            }
+            attempts += 1;
+            if attempts >= self.config.max_attempts {
+                // `attempt` has left the reason in it.
+                read[0].message = None;
+            }
+        }
+    }
+
+    /// One transaction, waited out while a server is to blame. Outer `None`: stopped first;
     /// inner `None`: the messages are to blame, and `raw.why` of each says how.
     async fn attempt(
         &self,
         reads: &mut [Read<H::Message>],
         last_tag: u64,
-        shutdown: &CancellationToken,
+        alone: Option<&str>,
+        stop: &CancellationToken,
     ) -> Option<Option<Committed>> {
         let queue = self.topology.reads.queue;
         let mut backoff = Backoff::reconnect();
+        let mut is_counted = true;
         loop {
-            let error = match take_in(&self.pool, &*self.handler, queue, reads, last_tag).await {
-                Ok(taken) => return Some(Some(self.done(taken))),
-                Err(error) => error,
+            if let (Some(identity), false) = (alone, is_counted) {
+                self.patiently(stop, || self.raise(identity)).await?;
+            }
+            let taking = take_in(&self.pool, &*self.handler, queue, reads, last_tag, alone);
+            let outcome = match alone {
+                None => Some(taking.await),
+                Some(_) => in_time(taking, stop).await,
             };
-            let text = chain(&error);
-            if !error.is_transient() {
-                tracing::error!(
-                    app = self.app_id,
-                    messages = reads.len(),
-                    "consumer: {text}"
-                );
-                for read in reads.iter_mut().filter(|read| read.message.is_some()) {
-                    read.raw.why = error.exhausted();
+            let error = match outcome {
+                Some(Ok(taken)) => return Some(Some(self.done(taken))),
+                Some(Err(error)) if !error.is_transient() => {
+                    tracing::error!(
+                        app = self.app_id,
+                        messages = reads.len(),
+                        "consumer: {}",
+                        chain(&error)
+                    );
+                    for read in reads.iter_mut().filter(|read| read.message.is_some()) {
+                        read.raw.why = error.exhausted();
+                    }
+                    return Some(None);
                 }
-                return Some(None);
+                Some(Err(error)) => Some(error),
+                None => None,
+            };
+            if let Some(identity) = alone {
+                // No death. Where the database is away this cannot be written, and who is killed
+                // then has counted one; not more, because counting needs the database.
+                let lowered = attempts::lower(&self.pool, queue, identity).await;
+                is_counted = lowered.is_err();
             }
-            if self.status.set(Err(text.clone())) {
-                tracing::warn!(app = self.app_id, "consumer: {text}; waiting");
+            self.wait(&error?, &mut backoff, stop).await?;
+        }
+    }
+
+    /// Counts a try, see [`Self::alone`].
+    async fn raise(&self, identity: &str) -> Result<i32, sqlx::Error> {
+        attempts::raise(
+            &self.pool,
+            self.topology.reads.queue,
+            identity,
+            self.max_attempts(),
+        )
+        .await
+    }
+
+    fn max_attempts(&self) -> i32 {
+        i32::try_from(self.config.max_attempts).unwrap_or(i32::MAX - 1)
+    }
+
+    /// Asks the database until it answers. `None`: stopped first.
+    pub(crate) async fn patiently<T, F>(
+        &self,
+        stop: &CancellationToken,
+        ask: impl Fn() -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        let mut backoff = Backoff::reconnect();
+        loop {
+            match ask().await {
+                Ok(answer) => return Some(answer),
+                Err(error) => self.wait(&error, &mut backoff, stop).await?,
             }
-            tokio::select! {
-                () = tokio::time::sleep(backoff.next()) => {}
-                () = shutdown.cancelled() => return None,
-            }
+        }
+    }
+
+    /// Says what is waited for, and waits. `None`: stopped first.
+    async fn wait(
+        &self,
+        error: &(dyn Error + Sync),
+        backoff: &mut Backoff,
+        stop: &CancellationToken,
+    ) -> Option<()> {
+        let text = chain(error);
+        if self.status.set(Err(text.clone())) {
+            tracing::warn!(app = self.app_id, "consumer: {text}; waiting");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next()) => Some(()),
+            () = stop.cancelled() => None,
         }
     }
 
@@ -226,111 +377,43 @@ impl<H: Handler> Consumer<H> {
         taken.committed
     }
 
-    fn working(&self) {
+    pub(crate) fn working(&self) {
         self.status
             .set(Ok(format!("taking in {}", self.topology.reads.queue)));
     }
-
-    fn read(&self, delivery: Delivery) -> Read<H::Message> {
-        let properties = &delivery.properties;
-        let text = |name: &str| header_text(properties, name);
-        let (traceparent, request_id) = (text("traceparent"), text("x-request-id"));
-        let read = open(&delivery).and_then(|envelope| {
-            let (key, message) = self.handler.read(&envelope)?;
-            Ok(Incoming {
-                message_id: envelope.message_id,
-                key,
-                message,
-                first_time: false,
-                traceparent: traceparent.clone(),
-                request_id: request_id.clone(),
-            })
-        });
-        let (message, why) = match read {
-            Ok(message) => (Some(message), Unreadable::new(ParkReason::Attempts, "")),
-            Err(why) => (None, why),
-        };
-        Read {
-            message,
-            raw: Parked {
-                message_id: properties.message_id().as_ref().map(ToString::to_string),
-                kind: properties.kind().as_ref().map(ToString::to_string),
-                body: delivery.data,
-                traceparent,
-                request_id,
-                why,
-            },
-        }
-    }
 }
 
-/// Judges the frame of a delivery, before its meaning.
-fn open(delivery: &Delivery) -> Result<Envelope<'_>, Unreadable> {
-    let properties = &delivery.properties;
-    let bad = |reason, detail: &str| Err(Unreadable::new(reason, detail));
-    if delivery.data.len() > BODY_MAX {
-        return bad(ParkReason::TooLarge, "the body is above 128 KiB");
-    }
-    let encoding = properties
-        .content_encoding()
-        .as_ref()
-        .map(|e| e.as_str())
-        .unwrap_or_default();
-    if !matches!(encoding, "" | "utf-8" | "UTF-8" | "identity") {
-        return bad(
-            ParkReason::Encoding,
-            &format!("content_encoding {encoding}"),
-        );
-    }
-    let message_id = match properties.message_id().as_ref().map(|id| id.as_str()) {
-        None | Some("") => return bad(ParkReason::NoMessageId, "no message_id"),
-        Some(id) => Uuid::parse_str(id)
-            .map_err(|_| Unreadable::new(ParkReason::BadMessageId, "message_id is not a UUID"))?,
-    };
-    let Ok(body) = std::str::from_utf8(&delivery.data) else {
-        return bad(ParkReason::NotJson, "the body is not UTF-8");
-    };
-    Ok(Envelope {
-        message_id,
-        kind: properties
-            .kind()
-            .as_ref()
-            .map(|kind| kind.as_str())
-            .unwrap_or_default(),
-        schema_version: schema_version(properties)?,
-        body,
-    })
+/// Opens a channel of its own for a queue.
+pub(crate) async fn consume(
+    connection: &Connection,
+    queue: &str,
+    name: &str,
+    prefetch: u16,
+) -> Result<(Channel, lapin::Consumer), lapin::Error> {
+    let channel = connection.create_channel().await?;
+    channel
+        .basic_qos(prefetch, BasicQosOptions::default())
+        .await?;
+    let deliveries = channel
+        .basic_consume(
+            queue.into(),
+            name.into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
+    Ok((channel, deliveries))
 }
 
-fn schema_version(properties: &BasicProperties) -> Result<i64, Unreadable> {
-    let header = properties
-        .headers()
-        .as_ref()
-        .and_then(|h| h.inner().get("schema_version"));
-    Ok(match header {
-        None => 1,
-        Some(AMQPValue::ShortShortInt(n)) => i64::from(*n),
-        Some(AMQPValue::ShortShortUInt(n)) => i64::from(*n),
-        Some(AMQPValue::ShortInt(n)) => i64::from(*n),
-        Some(AMQPValue::ShortUInt(n)) => i64::from(*n),
-        Some(AMQPValue::LongInt(n)) => i64::from(*n),
-        Some(AMQPValue::LongUInt(n)) => i64::from(*n),
-        Some(AMQPValue::LongLongInt(n)) => *n,
-        Some(_) => {
-            let detail = "schema_version is not a whole number";
-            return Err(Unreadable::new(ParkReason::UnknownVersion, detail));
-        }
-    })
-}
-
-/// A text header of visible ASCII within its bound; anything else is no header.
-fn header_text(properties: &BasicProperties, name: &str) -> Option<String> {
-    let value = match properties.headers().as_ref()?.inner().get(name)? {
-        AMQPValue::LongString(value) => value.to_string(),
-        AMQPValue::ShortString(value) => value.to_string(),
-        _ => return None,
+/// Work that is called off a while after a stop is asked for, before the process ends under it.
+async fn in_time<T>(work: impl Future<Output = T>, stop: &CancellationToken) -> Option<T> {
+    let too_late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(CALLED_OFF_AFTER).await;
     };
-    let fits =
-        (1..=HEADER_MAX).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic());
-    fits.then_some(value)
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = too_late => None,
+    }
 }

@@ -1,13 +1,14 @@
 //! Taking a batch in: one transaction holds the inbox rows, the handler's effect, its answers'
 //! outbox rows and what is parked. Only its commit yields what an acknowledgement needs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::future::Future;
 
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::attempts;
 use crate::failpoints::moment;
 use crate::fault;
 use crate::message::{Envelope, OutboxRow};
@@ -108,28 +109,32 @@ pub(crate) struct Taken<M> {
     pub(crate) duplicates: usize,
 }
 
-/// Takes a batch in: begin to commit on one screen.
+/// Takes a batch in: begin to commit on one screen. `alone` is the identity under which a try
+/// of its only message was counted.
 pub(crate) async fn take_in<H: Handler>(
     pool: &PgPool,
     handler: &H,
     queue: &str,
     reads: &[Read<H::Message>],
     last_tag: u64,
+    alone: Option<&str>,
 ) -> Result<Taken<H::Message>, HandleError> {
     let mut parked: Vec<Parked> = reads
         .iter()
         .filter(|read| read.message.is_none())
         .map(|read| read.raw.clone())
         .collect();
-    let (raws, mut batch): (Vec<&Parked>, Vec<Incoming<H::Message>>) = reads
+    let mut batch: Vec<(&Parked, Incoming<H::Message>)> = reads
         .iter()
         .filter_map(|read| Some((&read.raw, read.message.clone()?)))
-        .unzip();
+        .collect();
 
     let mut transaction = pool.begin().await?;
     moment("consumer.begun");
-    mark_first_times(&mut transaction, &mut batch).await?;
+    let relatives_parked = mark_first_times(&mut transaction, queue, &mut batch).await?;
     moment("consumer.marked");
+    parked.extend(remove_impostors(&mut transaction, &mut batch).await?);
+    let (raws, mut batch): (Vec<&Parked>, Vec<Incoming<H::Message>>) = batch.into_iter().unzip();
     let handled = if batch.is_empty() {
         Handled {
             verdicts: Vec::new(),
@@ -156,18 +161,26 @@ pub(crate) async fn take_in<H: Handler>(
         }
     }
     corrections.write(&mut transaction).await?;
+    let mut verdicts = handled.verdicts.iter();
+    batch.retain(|_| verdicts.next() == Some(&Verdict::Applied));
+    if relatives_parked {
+        let ids: Vec<Uuid> = batch.iter().map(|m| m.message_id).collect();
+        let keys: Vec<Uuid> = batch.iter().map(|m| m.key).collect();
+        parked::close(&mut transaction, queue, &ids, &keys).await?;
+    }
     parked::park(&mut transaction, queue, parked).await?;
+    if let Some(identity) = alone {
+        attempts::forget(&mut transaction, queue, identity).await?;
+    }
     moment("consumer.handled");
     transaction.commit().await?;
     moment("consumer.committed");
 
-    let mut verdicts = handled.verdicts.iter();
     let duplicates = handled
         .verdicts
         .iter()
         .filter(|v| **v == Verdict::Duplicate)
         .count();
-    batch.retain(|_| verdicts.next() == Some(&Verdict::Applied));
     Ok(Taken {
         committed: Committed { last_tag },
         answers: handled.answers,
@@ -178,37 +191,94 @@ pub(crate) async fn take_in<H: Handler>(
 
 /// Inserts the inbox rows, sorted: two consumers with the same messages in opposite order would
 /// else wait for each other. A copy in another transaction is waited for here.
+///
+/// Returns whether anything is parked under one of these ids or about one of these keys: asked
+/// in the same statement, so that a batch without such relatives costs no further one.
 async fn mark_first_times<M>(
     transaction: &mut PgConnection,
-    batch: &mut [Incoming<M>],
-) -> Result<(), sqlx::Error> {
+    queue: &str,
+    batch: &mut [(&Parked, Incoming<M>)],
+) -> Result<bool, sqlx::Error> {
     if batch.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
-    let mut ids: Vec<(Uuid, Uuid)> = batch.iter().map(|m| (m.message_id, m.key)).collect();
-    ids.sort_unstable();
+    let mut ids: Vec<(Uuid, Uuid)> = batch.iter().map(|(_, m)| (m.message_id, m.key)).collect();
+    // Stable, so that of two copies in this batch the first one's key stays.
+    ids.sort_by_key(|(message_id, _)| *message_id);
     ids.dedup_by_key(|(message_id, _)| *message_id);
     let (message_ids, keys): (Vec<Uuid>, Vec<Uuid>) = ids.into_iter().unzip();
-    let mut new: HashSet<Uuid> = sqlx::query_scalar!(
+    let rows = sqlx::query_scalar!(
         r#"
-        insert into inbox_messages (message_id, key, outcome)
-        select message_id, key, 'applied'
-          from unnest($1::uuid[], $2::uuid[]) as m (message_id, key)
-            on conflict (message_id) do nothing
-        returning message_id
+        with new as (
+            insert into inbox_messages (message_id, key, outcome)
+            select message_id, key, 'applied'
+              from unnest($1::uuid[], $2::uuid[]) as m (message_id, key)
+                on conflict (message_id) do nothing
+            returning message_id
+        )
+        select message_id from new
+         union all
+        select null
+         where exists (
+               select from parked_messages
+                where queue = $3 and state in ('open', 'replayed')
+                  and identity = any ($1::uuid[]::text[]))
+            or exists (
+               select from parked_messages
+                where queue = $3 and state in ('open', 'replayed') and key = any ($2))
         "#,
         &message_ids,
         &keys,
+        queue,
+    )
+    .fetch_all(transaction)
+    .await?;
+    let relatives_parked = rows.contains(&None);
+    let mut new: HashSet<Uuid> = rows.into_iter().flatten().collect();
+    for (_, message) in batch {
+        // Removed, so that a second copy in this batch is not the first time again.
+        message.first_time = new.remove(&message.message_id);
+    }
+    Ok(relatives_parked)
+}
+
+/// Takes out what came under the `message_id` of another message, about something else: the
+/// first one's effect stands. Asked only where a batch holds something that is not new.
+async fn remove_impostors<M>(
+    transaction: &mut PgConnection,
+    batch: &mut Vec<(&Parked, Incoming<M>)>,
+) -> Result<Vec<Parked>, sqlx::Error> {
+    let known: Vec<Uuid> = batch
+        .iter()
+        .filter(|(_, message)| !message.first_time)
+        .map(|(_, message)| message.message_id)
+        .collect();
+    if known.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys: HashMap<Uuid, Uuid> = sqlx::query!(
+        "select message_id, key from inbox_messages where message_id = any ($1)",
+        &known,
     )
     .fetch_all(transaction)
     .await?
     .into_iter()
+    .map(|row| (row.message_id, row.key))
     .collect();
-    for message in batch {
-        // Removed, so that a second copy in this batch is not the first time again.
-        message.first_time = new.remove(&message.message_id);
-    }
-    Ok(())
+    let mut impostors = Vec::new();
+    batch.retain(|(raw, message)| {
+        let known = keys.get(&message.message_id);
+        let genuine = known.is_none_or(|key| *key == message.key);
+        if !genuine {
+            let detail = "its message_id is that of a message about something else";
+            impostors.push(Parked {
+                why: Unreadable::new(ParkReason::Conflict, detail),
+                ..(*raw).clone()
+            });
+        }
+        genuine
+    });
+    Ok(impostors)
 }
 
 /// What the inbox rows of this batch must say otherwise than 'applied'.

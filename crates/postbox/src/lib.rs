@@ -27,16 +27,20 @@
 //!
 //! Nothing here knows an order or money, and no transaction is open across the network.
 
+mod attempts;
 mod backoff;
 mod broker;
 mod config;
 mod consumer;
+mod dead_letters;
+mod delivery;
 mod failpoints;
 mod fault;
 mod hand_over;
 mod inbox;
 mod message;
 mod office;
+mod operator;
 mod outbox;
 mod parked;
 mod partitions;
@@ -53,6 +57,9 @@ pub use hand_over::Outbox;
 pub use inbox::{Committed, HandleError, Handled, Handler, Incoming, Verdict};
 pub use message::{Envelope, NewMessage, OutboxRow, RowRef};
 pub use office::Office;
+pub use operator::{
+    ParkedError, ParkedMessage, ParkedRow, drop_parked, list_parked, replay_parked, show_parked,
+};
 pub use outbox::{Confirmed, LEASE, Stored, append, mark_published, pair};
 pub use parked::{ParkReason, Unreadable};
 pub use partitions::make_partitions;

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use lapin::BasicProperties;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 /// Bytes of a body that are kept.
 const BODY_MAX: usize = 131_072;
@@ -33,8 +35,10 @@ pub enum ParkReason {
     UnknownOrder,
     /// A result that contradicts a final one.
     Contradiction,
-    /// Failed alone, as often as allowed.
+    /// Failed alone, or took the process down alone, as often as allowed.
     Attempts,
+    /// The broker gave it up.
+    DeadLettered,
 }
 
 impl ParkReason {
@@ -54,6 +58,7 @@ impl ParkReason {
             Self::UnknownOrder => "unknown_order",
             Self::Contradiction => "contradiction",
             Self::Attempts => "attempts",
+            Self::DeadLettered => "dead_lettered",
         }
     }
 }
@@ -75,69 +80,140 @@ impl Unreadable {
             detail: detail.to_string(),
         }
     }
+
+    /// Of a message that nothing is wrong with so far.
+    pub(crate) fn unsaid() -> Self {
+        Self::new(ParkReason::Attempts, "")
+    }
 }
 
-/// A message as it came, with why it is parked.
+/// A message as it came, with why it is parked if it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Parked {
-    pub(crate) message_id: Option<String>,
-    pub(crate) kind: Option<String>,
+    pub(crate) properties: BasicProperties,
     pub(crate) body: Vec<u8>,
-    pub(crate) traceparent: Option<String>,
-    pub(crate) request_id: Option<String>,
+    /// Business key, where it could be read.
+    pub(crate) key: Option<Uuid>,
     pub(crate) why: Unreadable,
 }
 
 impl Parked {
-    fn identity(&self) -> String {
-        if let Some(id) = self.message_id.as_ref().filter(|id| !id.is_empty()) {
-            return id.clone();
-        }
-        let mut hash = String::from("sha256:");
-        for byte in Sha256::digest(&self.body) {
-            write!(hash, "{byte:02x}").expect("a string takes all");
-        }
-        hash
+    /// See [`identity`].
+    pub(crate) fn identity(&self) -> String {
+        identity(&self.properties, &self.body)
     }
 }
 
-/// Keeps messages inside the transaction of their batch. A copy of a parked one counts up
-/// `seen`. Writes no inbox row: a copy that comes after the mend is judged anew.
+/// What copies of one message have in common: its id, or a hash of the body where it has none.
+pub(crate) fn identity(properties: &BasicProperties, body: &[u8]) -> String {
+    match properties.message_id().as_ref().map(|id| id.as_str()) {
+        None | Some("") => {}
+        // A UUID in one spelling, the inbox's.
+        Some(id) => return Uuid::parse_str(id).map_or_else(|_| storable(id), |id| id.to_string()),
+    }
+    let mut hash = String::from("sha256:");
+    for byte in Sha256::digest(body) {
+        write!(hash, "{byte:02x}").expect("a string takes all");
+    }
+    hash
+}
+
+/// PostgreSQL's text takes every character but one.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// Keeps messages inside the transaction of their batch. A copy of one that is there counts up
+/// `seen`; if that one was sent again or closed, it is open anew, as the copy came. Writes no
+/// inbox row: a copy that comes after the mend is judged anew.
 pub(crate) async fn park(
     transaction: &mut PgConnection,
     queue: &str,
-    mut messages: Vec<Parked>,
+    messages: Vec<Parked>,
 ) -> Result<(), sqlx::Error> {
+    let mut messages: Vec<(String, Parked)> =
+        messages.into_iter().map(|m| (m.identity(), m)).collect();
     // In one order everywhere, so that two consumers never wait for each other.
-    messages.sort_by_cached_key(Parked::identity);
-    for message in messages {
+    messages.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (identity, message) in messages {
+        let properties = &message.properties;
+        let message_id = properties
+            .message_id()
+            .as_ref()
+            .map(|id| storable(id.as_str()));
+        let kind = properties
+            .kind()
+            .as_ref()
+            .map(|kind| storable(kind.as_str()));
+        let reason = message.why.reason.as_str();
         tracing::warn!(
             queue,
-            message_id = message.message_id,
-            reason = message.why.reason.as_str(),
+            message_id,
+            reason,
             "message parked: {}",
             message.why.detail
         );
-        let text = |text: &Option<String>| text.as_ref().map(|text| text.replace('\0', "\u{fffd}"));
         sqlx::query!(
             r#"
-            insert into parked_messages
-                   (queue, message_id, identity, kind, reason, detail, body, traceparent, request_id)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-            on conflict (queue, identity) do update set seen = parked_messages.seen + 1
+            insert into parked_messages as p
+                   (queue, message_id, identity, key, kind, schema_version, reason, detail,
+                    headers, body, traceparent, request_id)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            on conflict (queue, identity) do update
+               set seen = p.seen + 1,
+                   (state, state_at, parked_at, key, kind, schema_version, reason, detail,
+                    headers, body, traceparent, request_id) = (
+                   select 'open', now(), now(), excluded.key, excluded.kind,
+                          excluded.schema_version, excluded.reason, excluded.detail,
+                          excluded.headers, excluded.body, excluded.traceparent,
+                          excluded.request_id
+                    where p.state in ('replayed', 'closed')
+                    union all
+                   select p.state, p.state_at, p.parked_at, p.key, p.kind,
+                          p.schema_version, p.reason, p.detail,
+                          p.headers, p.body, p.traceparent, p.request_id
+                    where p.state in ('open', 'dropped'))
             "#,
             queue,
-            text(&message.message_id),
-            message.identity().replace('\0', "\u{fffd}"),
-            text(&message.kind),
-            message.why.reason.as_str(),
-            message.why.detail.replace('\0', "\u{fffd}"),
+            message_id,
+            identity,
+            message.key,
+            kind,
+            message.schema_version(),
+            reason,
+            storable(&message.why.detail),
+            storable(&message.headers()),
             &message.body[..message.body.len().min(BODY_MAX)],
-            text(&message.traceparent),
-            text(&message.request_id),
+            message.text_header("traceparent"),
+            message.text_header("x-request-id"),
         )
         .execute(&mut *transaction)
         .await?;
     }
+    Ok(())
+}
+
+/// Closes what is parked under these ids or about these keys, in the transaction that applied
+/// them: the message was taken in after all, or what it is about is settled.
+pub(crate) async fn close(
+    transaction: &mut PgConnection,
+    queue: &str,
+    message_ids: &[Uuid],
+    keys: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        update parked_messages
+           set state = 'closed', state_at = now()
+         where queue = $1
+           and state in ('open', 'replayed')
+           and (identity = any ($2::uuid[]::text[]) or key = any ($3))
+        "#,
+        queue,
+        message_ids,
+        keys,
+    )
+    .execute(transaction)
+    .await?;
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The post office against a real PostgreSQL and RabbitMQ.
 
+mod alone;
 mod eventually;
 mod office;
+mod parked;
 
 use anyhow::{Context, Result, ensure};
 use lapin::BasicProperties;

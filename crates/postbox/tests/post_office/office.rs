@@ -2,11 +2,13 @@
 //! Waiting is done in `eventually` only.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use lapin::{Connection, ConnectionProperties};
+use anyhow::{Context, Result, ensure};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Connection, ConnectionProperties};
 use postbox::{
     BrokerConfig, Consumer, ConsumerConfig, Envelope, HandleError, Handled, Handler, Incoming,
     NewMessage, Outbox, ParkReason, Relay, RelayConfig, Route, TaskStatus, Topology, Unreadable,
@@ -32,20 +34,28 @@ pub(crate) const TOPOLOGY: Topology = Topology {
     },
 };
 
-/// Writes one row for each letter; refuses what says "broken".
+/// Writes one row for each letter. What a letter says happens: "broken" is refused, "deadly"
+/// ends the process, "about UUID" gives it that key; "early" cannot be applied, and version 2
+/// not be read, before the handler is mended.
 #[derive(Debug, Default)]
 pub(crate) struct Count {
     pub(crate) calls: AtomicUsize,
+    pub(crate) mended: AtomicBool,
 }
 
 impl Handler for Count {
     type Message = String;
 
     fn read(&self, envelope: &Envelope<'_>) -> Result<(Uuid, String), Unreadable> {
-        if envelope.kind != "letter" {
-            return Err(Unreadable::new(ParkReason::UnknownType, envelope.kind));
-        }
-        Ok((envelope.message_id, envelope.body.to_owned()))
+        let version = if self.mended.load(Ordering::Relaxed) {
+            2
+        } else {
+            1
+        };
+        envelope.expect("letter", version)?;
+        let (_, about) = envelope.body.split_once("about ").unwrap_or_default();
+        let key = Uuid::parse_str(about).unwrap_or(envelope.message_id);
+        Ok((key, envelope.body.to_owned()))
     }
 
     async fn handle(
@@ -58,6 +68,14 @@ impl Handler for Count {
         for letter in batch {
             if letter.message == "broken" {
                 return Err(HandleError::Broken("a letter says so".into()));
+            }
+            if letter.message == "deadly" {
+                std::process::abort();
+            }
+            if letter.message.starts_with("early") && !self.mended.load(Ordering::Relaxed) {
+                let why = Unreadable::new(ParkReason::UnknownOrder, "it is too early");
+                verdicts.push(Verdict::Park(why));
+                continue;
             }
             if letter.first_time {
                 sqlx::query("insert into effects (message_id) values ($1)")
@@ -80,11 +98,13 @@ impl Handler for Count {
 
 pub(crate) struct Office {
     pub(crate) pool: PgPool,
+    pub(crate) database: String,
     pub(crate) outbox: Outbox,
     pub(crate) broker: BrokerConfig,
     pub(crate) url: String,
     pub(crate) handler: Arc<Count>,
     pub(crate) relay: TaskStatus,
+    pub(crate) consumer: TaskStatus,
     pub(crate) stop: CancellationToken,
 }
 
@@ -92,28 +112,39 @@ impl Office {
     pub(crate) async fn open() -> Result<Self> {
         let shared = sandbox::shared().await;
         let (database, vhost) = (shared.database().await?, shared.vhost().await?);
+        let broker = BrokerConfig {
+            host: vhost.host().into(),
+            port: vhost.port(),
+            user: vhost.user().into(),
+            password: vhost.password().into(),
+            vhost: vhost.name.clone(),
+            ..BrokerConfig::default()
+        };
+        let office = Self::at(&database.url(), broker, vhost.url()).await?;
+        sqlx::raw_sql(postbox::MIGRATION)
+            .execute(&office.pool)
+            .await?;
+        sqlx::raw_sql("create table effects (message_id uuid not null)")
+            .execute(&office.pool)
+            .await?;
+        Ok(office)
+    }
+
+    /// An office on a database and a vhost that are there.
+    pub(crate) async fn at(database: &str, broker: BrokerConfig, url: String) -> Result<Self> {
         let pool = PgPoolOptions::new()
             .max_connections(5)
-            .connect(&database.url())
-            .await?;
-        sqlx::raw_sql(postbox::MIGRATION).execute(&pool).await?;
-        sqlx::raw_sql("create table effects (message_id uuid not null)")
-            .execute(&pool)
+            .connect(database)
             .await?;
         Ok(Self {
             pool,
+            database: database.to_owned(),
             outbox: Outbox::new(),
-            broker: BrokerConfig {
-                host: vhost.host().into(),
-                port: vhost.port(),
-                user: vhost.user().into(),
-                password: vhost.password().into(),
-                vhost: vhost.name.clone(),
-                ..BrokerConfig::default()
-            },
-            url: vhost.url(),
+            broker,
+            url,
             handler: Arc::default(),
             relay: TaskStatus::default(),
+            consumer: TaskStatus::default(),
             stop: CancellationToken::new(),
         })
     }
@@ -144,10 +175,87 @@ impl Office {
             config: ConsumerConfig::default(),
             handler: Arc::clone(&self.handler),
             app_id: "office",
-            status: TaskStatus::default(),
+            status: self.consumer.clone(),
         };
         let stop = self.stop.clone();
         tokio::spawn(async move { consumer.run(stop).await });
+    }
+
+    /// Stops what was started, to start it again.
+    pub(crate) async fn stop_consumer(&mut self) -> Result<()> {
+        std::mem::take(&mut self.stop).cancel();
+        let status = &self.consumer;
+        eventually("the consumer has stopped", async || match status.check() {
+            Err(state) if state == "stopped" => Ok(()),
+            other => anyhow::bail!("it says {other:?}"),
+        })
+        .await
+    }
+
+    /// Stores messages and hands them over.
+    pub(crate) async fn send(&self, messages: Vec<NewMessage>) -> Result<()> {
+        self.outbox.hand_over(self.append(messages).await?);
+        Ok(())
+    }
+
+    /// Puts a message straight into a queue, as a stranger could.
+    pub(crate) async fn put(
+        &self,
+        queue: &str,
+        properties: BasicProperties,
+        body: &[u8],
+    ) -> Result<()> {
+        let connection = self.amqp().await?;
+        let channel = connection.create_channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
+        let confirm = channel
+            .basic_publish("".into(), queue.into(), options, body, properties)
+            .await?
+            .await?;
+        ensure!(
+            matches!(confirm, lapin::Confirmation::Ack(None)),
+            "{queue}: {confirm:?}"
+        );
+        connection.close(200, "done".into()).await?;
+        Ok(())
+    }
+
+    /// What is parked: reason, state and copies of the only row.
+    pub(crate) async fn parked(&self) -> Result<(String, String, i64)> {
+        let sql = "select reason, state, seen from parked_messages";
+        let mut rows = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+        ensure!(rows.len() == 1, "parked are {rows:?}");
+        rows.pop().context("nothing is parked")
+    }
+
+    pub(crate) async fn eventually_parked(
+        &self,
+        reason: &str,
+        state: &str,
+        seen: i64,
+    ) -> Result<()> {
+        eventually("it is parked so", async || {
+            let found = self.parked().await?;
+            ensure!(
+                found == (reason.to_owned(), state.to_owned(), seen),
+                "it is {found:?}"
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// The number of the only parked message.
+    pub(crate) async fn parked_id(&self) -> Result<i64> {
+        let rows = postbox::list_parked(&self.pool, true, 10).await?;
+        ensure!(rows.len() == 1, "parked are {rows:?}");
+        Ok(rows[0].id)
     }
 
     /// Stores messages; does not hand them over.
@@ -201,4 +309,22 @@ pub(crate) fn letter(kind: &'static str) -> NewMessage {
         traceparent: None,
         request_id: None,
     }
+}
+
+/// The same under another text.
+pub(crate) fn saying(body: &str) -> NewMessage {
+    NewMessage {
+        body: body.into(),
+        ..letter("letter")
+    }
+}
+
+/// Properties of a letter as a stranger sends it.
+pub(crate) fn stamped(message_id: &str, version: i32) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert("schema_version".into(), AMQPValue::LongInt(version));
+    BasicProperties::default()
+        .with_message_id(message_id.into())
+        .with_type("letter".into())
+        .with_headers(headers)
 }

@@ -1,0 +1,143 @@
+//! What the broker gave up: from the queue `*.dead` into the table, where it is seen.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use lapin::Connection;
+use lapin::message::Delivery;
+use lapin::types::AMQPValue;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::consumer::{Consumer, acknowledge, consume};
+use crate::delivery;
+use crate::inbox::{Committed, Handler};
+use crate::parked::{self, ParkReason, Parked, Unreadable};
+use crate::relay::chain;
+
+/// Dead letters under way at a time; they may be large, and nobody waits for them.
+const PREFETCH: u16 = 20;
+
+impl<H: Handler> Consumer<H> {
+    /// Moves dead letters until `stop`, on a channel of its own: trouble with this queue never
+    /// touches the live one. A queue that is gone is declared anew; the broker keeps what it
+    /// cannot dead-letter meanwhile.
+    pub(crate) async fn dead_letters(
+        &self,
+        connection: &Connection,
+        name: &str,
+        stop: &CancellationToken,
+    ) {
+        let queue = format!("{}.dead", self.topology.reads.queue);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        let mut told = String::new();
+        while !stop.is_cancelled() {
+            let moving = self.move_letters(connection, &queue, name, &mut backoff, stop);
+            let text = match moving.await {
+                Ok(Some(())) => format!("the stream of deliveries from {queue} ended"),
+                Ok(None) => return,
+                Err(error) => format!("{queue}: {}", chain(&error)),
+            };
+            if told != text {
+                tracing::warn!(app = self.app_id, "consumer: {text}; trying again");
+                told = text;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next()) => {}
+                () = stop.cancelled() => return,
+            }
+            if let Err(error) = self.topology.declare(connection).await {
+                tracing::debug!(app = self.app_id, "consumer: {}", chain(&error));
+            }
+        }
+    }
+
+    /// `Some`: the queue is gone; `None`: stopped.
+    async fn move_letters(
+        &self,
+        connection: &Connection,
+        queue: &str,
+        name: &str,
+        backoff: &mut Backoff,
+        stop: &CancellationToken,
+    ) -> Result<Option<()>, lapin::Error> {
+        let (channel, deliveries) = consume(connection, queue, name, PREFETCH).await?;
+        let mut batches = deliveries.ready_chunks(usize::from(PREFETCH));
+        loop {
+            let batch = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(None),
+                batch = batches.next() => batch,
+            };
+            let Some(batch) = batch else {
+                return Ok(Some(()));
+            };
+            let batch: Vec<Delivery> = batch.into_iter().collect::<Result<_, _>>()?;
+            let Some(last) = batch.last() else { continue };
+            let last_tag = last.delivery_tag;
+            let letters: Vec<Parked> = batch.into_iter().map(|d| self.judge(d)).collect();
+            let live = self.topology.reads.queue;
+            let keep = || keep(&self.pool, live, letters.clone(), last_tag);
+            let Some(committed) = self.patiently(stop, keep).await else {
+                return Ok(None);
+            };
+            acknowledge(&channel, committed).await?;
+            self.working();
+            backoff.reset();
+        }
+    }
+
+    /// Why a dead letter is parked: what is wrong with it, or else that it is dead. One that was
+    /// delivered before is not read again: reading may be what it kills with.
+    fn judge(&self, delivery: Delivery) -> Parked {
+        let was_delivered = delivery.redelivered;
+        let raw = Parked::of(delivery, Unreadable::unsaid());
+        let dead = Unreadable::new(ParkReason::DeadLettered, cause(&raw));
+        if was_delivered {
+            return Parked { why: dead, ..raw };
+        }
+        let read = delivery::read(&*self.handler, raw);
+        match read.message {
+            Some(_) => Parked {
+                why: dead,
+                ..read.raw
+            },
+            None => read.raw,
+        }
+    }
+}
+
+/// Parks a batch under the live queue's name, where it is to go back to.
+async fn keep(
+    pool: &PgPool,
+    queue: &str,
+    letters: Vec<Parked>,
+    last_tag: u64,
+) -> Result<Committed, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    parked::park(&mut transaction, queue, letters).await?;
+    transaction.commit().await?;
+    Ok(Committed { last_tag })
+}
+
+/// What the broker says of it. The header can be forged, so it is told and nothing more.
+fn cause(raw: &Parked) -> String {
+    let headers = raw.properties.headers().as_ref();
+    let reason = headers.and_then(|headers| {
+        let Some(AMQPValue::FieldArray(deaths)) = headers.inner().get("x-death") else {
+            return None;
+        };
+        let Some(AMQPValue::FieldTable(last)) = deaths.as_slice().first() else {
+            return None;
+        };
+        match last.inner().get("reason") {
+            Some(AMQPValue::LongString(reason)) => Some(reason.to_string()),
+            _ => None,
+        }
+    });
+    match reason {
+        Some(reason) => format!("the broker gave it up: {reason:.64}"),
+        None => "found in the dead-letter queue".into(),
+    }
+}
