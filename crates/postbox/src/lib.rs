@@ -28,6 +28,7 @@
 //! Nothing here knows an order or money, and no transaction is open across the network.
 
 mod backoff;
+mod board;
 mod broker;
 mod config;
 mod consumer;
@@ -37,14 +38,21 @@ mod inbox;
 mod message;
 mod office;
 mod outbox;
+mod pace;
 mod parked;
 mod partitions;
+mod patience;
+mod publisher;
+mod read_back;
 mod relay;
+mod session;
 mod status;
+mod suspects;
 mod topology;
+mod wedge;
 
 pub use broker::BrokerError;
-pub use config::{BrokerConfig, ConsumerConfig, RelayConfig};
+pub use config::{BrokerConfig, ConsumerConfig, RelayConfig, Turns};
 pub use consumer::{Consumer, acknowledge};
 pub use fault::{is_transient, is_transient_code};
 pub use hand_over::Outbox;

@@ -2,6 +2,9 @@
 
 mod eventually;
 mod office;
+mod peer;
+mod scripted;
+mod wedged;
 
 use anyhow::{Context, Result, ensure};
 use lapin::BasicProperties;

@@ -12,6 +12,7 @@ use postbox::{
     NewMessage, Outbox, ParkReason, Relay, RelayConfig, Route, TaskStatus, Topology, Unreadable,
     Verdict,
 };
+use sandbox::Sandbox;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -82,6 +83,7 @@ pub(crate) struct Office {
     pub(crate) pool: PgPool,
     pub(crate) outbox: Outbox,
     pub(crate) broker: BrokerConfig,
+    pub(crate) config: RelayConfig,
     pub(crate) url: String,
     pub(crate) handler: Arc<Count>,
     pub(crate) relay: TaskStatus,
@@ -89,12 +91,42 @@ pub(crate) struct Office {
 }
 
 impl Office {
+    /// On a fresh database and virtual host of the shared servers.
     pub(crate) async fn open() -> Result<Self> {
         let shared = sandbox::shared().await;
         let (database, vhost) = (shared.database().await?, shared.vhost().await?);
+        let broker = BrokerConfig {
+            host: vhost.host().into(),
+            port: vhost.port(),
+            user: vhost.user().into(),
+            password: vhost.password().into(),
+            vhost: vhost.name.clone(),
+            ..BrokerConfig::default()
+        };
+        Self::on(&database.url(), broker, vhost.url()).await
+    }
+
+    /// The same on servers of the test's own, which it may harm.
+    pub(crate) async fn in_sandbox(sandbox: &Sandbox) -> Result<Self> {
+        let (postgres, rabbitmq) = (&sandbox.postgres, &sandbox.rabbitmq);
+        let name = format!("office_{}", Uuid::now_v7().simple());
+        postgres.create_database(&name).await?;
+        rabbitmq.create_vhost(&name).await?;
+        let broker = BrokerConfig {
+            host: rabbitmq.host().into(),
+            port: rabbitmq.port(),
+            user: rabbitmq.user().into(),
+            password: rabbitmq.password().into(),
+            vhost: name.clone(),
+            ..BrokerConfig::default()
+        };
+        Self::on(&postgres.url(&name), broker, rabbitmq.url(&name)).await
+    }
+
+    async fn on(database: &str, broker: BrokerConfig, url: String) -> Result<Self> {
         let pool = PgPoolOptions::new()
             .max_connections(5)
-            .connect(&database.url())
+            .connect(database)
             .await?;
         sqlx::raw_sql(postbox::MIGRATION).execute(&pool).await?;
         sqlx::raw_sql("create table effects (message_id uuid not null)")
@@ -103,19 +135,27 @@ impl Office {
         Ok(Self {
             pool,
             outbox: Outbox::new(),
-            broker: BrokerConfig {
-                host: vhost.host().into(),
-                port: vhost.port(),
-                user: vhost.user().into(),
-                password: vhost.password().into(),
-                vhost: vhost.name.clone(),
-                ..BrokerConfig::default()
+            broker,
+            config: RelayConfig {
+                poll_interval: Duration::from_millis(200),
+                ..RelayConfig::default()
             },
-            url: vhost.url(),
+            url,
             handler: Arc::default(),
             relay: TaskStatus::default(),
             stop: CancellationToken::new(),
         })
+    }
+
+    /// Ends the relay, so that another can be started.
+    pub(crate) async fn stop_relay(&mut self) -> Result<()> {
+        std::mem::take(&mut self.stop).cancel();
+        eventually("the relay has stopped", async || {
+            let status = self.relay.check();
+            ensure!(status == Err("stopped".into()), "it says {status:?}");
+            Ok(())
+        })
+        .await
     }
 
     pub(crate) fn start_relay(&self) {
@@ -124,10 +164,7 @@ impl Office {
             outbox: self.outbox.clone(),
             broker: self.broker.clone(),
             topology: TOPOLOGY,
-            config: RelayConfig {
-                poll_interval: Duration::from_millis(200),
-                ..RelayConfig::default()
-            },
+            config: self.config.clone(),
             app_id: "office",
             status: self.relay.clone(),
         };
