@@ -24,7 +24,7 @@ create table outbox_messages (
     traceparent text check (octet_length(traceparent) <= 128),
     request_id text check (octet_length(request_id) <= 128),
     is_published boolean not null default false,
-    -- how often it came back unsent: returned, refused, unconfirmed
+    -- how often it came back unsent: returned or refused
     attempts smallint not null default 0,
     -- A row is born leased to its writer, who publishes it from memory right after the commit.
     -- Whoever polls takes what is due, so a dead writer's rows leave within the lease.

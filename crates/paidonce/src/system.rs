@@ -84,6 +84,9 @@ pub(crate) fn vars_of(sandbox: &Sandbox) -> Vars {
     vars.insert("RABBITMQ__USER".into(), rabbitmq.user().into());
     vars.insert("RABBITMQ__PASSWORD".into(), rabbitmq.password().into());
     vars.insert("RABBITMQ__VHOST".into(), "/".into());
+    vars.insert("RABBITMQ__MANAGEMENT_URL".into(), rabbitmq.management_url());
+    // One node, killed at any moment: a queue that an early kill leaves dead is not worth a person.
+    vars.insert("RABBITMQ__HEAL_WEDGED".into(), "on".into());
     vars
 }
 

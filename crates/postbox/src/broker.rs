@@ -1,29 +1,19 @@
-//! The broker's side of a relay: connect, publish a round, await every confirm. The only place
-//! that publishes.
+//! How the broker is reached, and what can be wrong with it.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
-use futures::FutureExt;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, PublisherConfirm,
-};
+use lapin::{Connection, ConnectionProperties, ConnectionState, ErrorKind};
 use secrecy::ExposeSecret;
-use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use crate::config::BrokerConfig;
-use crate::failpoints::moment;
-use crate::message::{OutboxRow, RowRef};
-use crate::outbox::Confirmed;
 
 /// TCP and handshake together. A frozen broker accepts the connection and then says nothing.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// AMQP's mark of a message that survives a restart.
-const PERSISTENT: u8 = 2;
+/// A good-bye that takes longer is none.
+const GOOD_BYE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why there is no working connection.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +32,20 @@ pub enum BrokerError {
         /// Host and port tried last.
         address: String,
     },
-    /// A queue or exchange cannot be declared; 406 means that it exists with other arguments
-    /// and must be moved out of the way by an operator.
+    /// It exists with other arguments, and is never deleted by us.
+    #[error(
+        "{what} exists with other arguments than ours: let it run empty, then delete it \
+         (`rabbitmqctl -p {vhost} delete_queue NAME` for a queue); it is declared anew at once"
+    )]
+    Differs {
+        /// Which object.
+        what: String,
+        /// In which virtual host.
+        vhost: String,
+        /// The broker's answer, which names the argument.
+        source: lapin::Error,
+    },
+    /// A queue or exchange cannot be declared.
     #[error("cannot declare {what}")]
     Declare {
         /// Which object.
@@ -63,25 +65,89 @@ pub enum BrokerError {
     /// Published, and then no confirm for so long that the rest counts as unknown.
     #[error("no confirm from the broker for {0:?}")]
     ConfirmsSilent(Duration),
+    /// A queue that an early kill of the broker has left dead.
+    #[error(
+        "queue {queue} confirms nothing and does not answer, as one that the broker was killed on: \
+         delete it (`rabbitmqctl -p {vhost} delete_queue {queue}`), it is declared anew at once and \
+         what was in it is asked for again; RABBITMQ__HEAL_WEDGED=on does so by itself"
+    )]
+    Wedged {
+        /// Which queue.
+        queue: &'static str,
+        /// In which virtual host.
+        vhost: String,
+    },
+    /// Such a queue was deleted; the next session declares it.
+    #[error("queue {queue} was dead and has been deleted; it is declared anew")]
+    Healed {
+        /// Which queue.
+        queue: &'static str,
+    },
+    /// Ended while an alarm held the messages up: none of them is to blame.
+    #[error("stopped while the broker blocks publishers")]
+    Blocked,
 }
 
-/// Opens a connection to the first address that lets us in. lapin's own recovery stays off: a
+impl BrokerError {
+    /// The connection is no more, and nobody said why.
+    pub(crate) fn gone() -> Self {
+        Self::Lost(ErrorKind::InvalidConnectionState(ConnectionState::Error).into())
+    }
+
+    /// Whether the broker ended the session over something that was said to it. A connection
+    /// that was cut, that fell silent or was closed by an operator is nobody's fault, and a
+    /// missing exchange or permission is not a message's.
+    pub(crate) fn blames_a_message(&self) -> bool {
+        let Self::Lost(error) = self else {
+            return false;
+        };
+        match error.kind() {
+            ErrorKind::SerialisationError(_) => true,
+            ErrorKind::ProtocolError(error) => match error.kind() {
+                AMQPErrorKind::Hard(kind) => *kind != AMQPHardError::CONNECTIONFORCED,
+                AMQPErrorKind::Soft(kind) => matches!(
+                    kind,
+                    AMQPSoftError::PRECONDITIONFAILED | AMQPSoftError::CONTENTTOOLARGE
+                ),
+            },
+            _ => false,
+        }
+    }
+}
+
+/// Opens a connection to the first address that lets us in. It begins with the one after that
+/// which the last connection of this name had: that one may be dead and still let us in. lapin's own recovery stays off: a
 /// session is rebuilt as one unit, connection, channel and topology.
 pub(crate) async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, BrokerError> {
     let mut last = BrokerError::Silent {
         address: "no host given".into(),
     };
-    for (host, port) in config.addresses() {
+    let mut addresses = config.addresses();
+    let first = config.turns.next(name) % addresses.len().max(1);
+    addresses.rotate_left(first);
+    for (n, (host, port)) in addresses.into_iter().enumerate() {
         let address = format!("{host}:{port}");
         let uri = uri(config, host, port);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         match timeout(CONNECT_LIMIT, Connection::connect_uri(uri, properties)).await {
-            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Ok(connection)) => {
+                config.turns.had(name, first + n);
+                return Ok(connection);
+            }
             Ok(Err(source)) => last = BrokerError::Connect { address, source },
             Err(_) => last = BrokerError::Silent { address },
         }
     }
     Err(last)
+}
+
+/// A polite good-bye. A shutdown does not depend on it: a blocked connection takes none.
+pub(crate) async fn leave(connection: &Connection) {
+    let _ = timeout(
+        GOOD_BYE_LIMIT,
+        connection.close(200, "shutting down".into()),
+    )
+    .await;
 }
 
 fn uri(config: &BrokerConfig, host: String, port: u16) -> AMQPUri {
@@ -106,158 +172,4 @@ fn uri(config: &BrokerConfig, host: String, port: u16) -> AMQPUri {
             ..Default::default()
         },
     }
-}
-
-/// A channel in confirm mode. Rounds on one channel never overlap, see [`Publisher::publish`].
-pub(crate) struct Publisher {
-    channel: Channel,
-    exchange: ShortString,
-    app_id: ShortString,
-}
-
-/// What became of a round: each row is in one of the first three lists.
-#[derive(Debug, Default)]
-pub(crate) struct Round {
-    pub(crate) confirmed: Vec<Confirmed>,
-    /// Returned as unroutable, or refused.
-    pub(crate) back: Vec<RowRef>,
-    /// The broker may have it or not: to be sent again.
-    pub(crate) unknown: Vec<RowRef>,
-    pub(crate) unroutable: usize,
-    /// Why rows are unknown; the session is over.
-    pub(crate) fault: Option<BrokerError>,
-}
-
-impl Publisher {
-    pub(crate) async fn open(
-        connection: &Connection,
-        exchange: &str,
-        app_id: &str,
-    ) -> Result<Self, lapin::Error> {
-        let channel = connection.create_channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
-        Ok(Self {
-            channel,
-            exchange: exchange.into(),
-            app_id: app_id.into(),
-        })
-    }
-
-    /// Publishes rows, persistent and mandatory, one after the other without waiting, then
-    /// awaits all of their confirms. `silence`: how long no confirm may come.
-    ///
-    /// An unroutable message is acked by the broker, after a return; lapin hands the return out
-    /// with *some* ack that follows, not always the message's own. So returns are matched by
-    /// `message_id`, and only once the whole round is in: that is why rounds do not overlap.
-    pub(crate) async fn publish(&self, rows: &[OutboxRow], silence: Duration) -> Round {
-        let mut round = Round::default();
-        let mut open: Vec<(RowRef, &OutboxRow, PublisherConfirm)> = Vec::with_capacity(rows.len());
-        for row in rows {
-            if round.fault.is_some() {
-                round.unknown.push(row.row);
-                continue;
-            }
-            match self.send(row).await {
-                Ok(confirm) => open.push((row.row, row, confirm)),
-                Err(error) => {
-                    round.unknown.push(row.row);
-                    round.fault = Some(error.into());
-                }
-            }
-        }
-        moment("relay.published");
-        let mut acked = Vec::with_capacity(open.len());
-        let mut returned: HashSet<String> = HashSet::new();
-        for (reference, row, mut confirm) in open {
-            let answer = match round.fault {
-                // The deadline has passed or the connection is lost: take what is there.
-                Some(_) => (&mut confirm).now_or_never(),
-                None => match timeout(silence, &mut confirm).await {
-                    Ok(answer) => Some(answer),
-                    Err(_) => {
-                        round.fault = Some(BrokerError::ConfirmsSilent(silence));
-                        None
-                    }
-                },
-            };
-            match answer {
-                Some(Ok(Confirmation::Ack(stray))) => {
-                    acked.push((reference, row.message_id.to_string()));
-                    returned.extend(stray.map(|message| message_id(&message.delivery.properties)));
-                }
-                Some(Ok(Confirmation::Nack(stray))) => {
-                    round.back.push(reference);
-                    returned.extend(stray.map(|message| message_id(&message.delivery.properties)));
-                }
-                Some(Ok(Confirmation::NotRequested)) | None => round.unknown.push(reference),
-                Some(Err(error)) => {
-                    round.unknown.push(reference);
-                    round.fault.get_or_insert(error.into());
-                }
-            }
-        }
-        // A return that is none of ours cannot be told apart: then nothing counts as confirmed.
-        let stranger = returned
-            .iter()
-            .any(|id| !acked.iter().any(|(_, acked)| acked == id));
-        for (reference, id) in acked {
-            if stranger || returned.contains(&id) {
-                round.unroutable += 1;
-                round.back.push(reference);
-            } else {
-                round.confirmed.push(Confirmed(reference));
-            }
-        }
-        round
-    }
-
-    async fn send(&self, row: &OutboxRow) -> Result<PublisherConfirm, lapin::Error> {
-        self.channel
-            .basic_publish(
-                self.exchange.clone(),
-                row.kind.as_str().into(),
-                BasicPublishOptions {
-                    mandatory: true,
-                    ..Default::default()
-                },
-                row.body.as_bytes(),
-                self.properties(row),
-            )
-            .await
-    }
-
-    fn properties(&self, row: &OutboxRow) -> BasicProperties {
-        let mut headers = FieldTable::default();
-        headers.insert(
-            "schema_version".into(),
-            AMQPValue::ShortInt(row.schema_version),
-        );
-        for (name, value) in [
-            ("traceparent", &row.traceparent),
-            ("x-request-id", &row.request_id),
-        ] {
-            if let Some(value) = value {
-                headers.insert(name.into(), AMQPValue::LongString(value.as_str().into()));
-            }
-        }
-        let now = OffsetDateTime::now_utc().unix_timestamp();
-        BasicProperties::default()
-            .with_content_type("application/json".into())
-            .with_delivery_mode(PERSISTENT)
-            .with_message_id(row.message_id.to_string().into())
-            .with_type(row.kind.as_str().into())
-            .with_app_id(self.app_id.clone())
-            .with_timestamp(u64::try_from(now).unwrap_or_default())
-            .with_headers(headers)
-    }
-}
-
-fn message_id(properties: &BasicProperties) -> String {
-    properties
-        .message_id()
-        .as_ref()
-        .map(ToString::to_string)
-        .unwrap_or_default()
 }

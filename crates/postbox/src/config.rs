@@ -1,5 +1,7 @@
 //! Settings of the broker connection, the relay and the consumer, as an environment gives them.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -24,6 +26,35 @@ pub struct BrokerConfig {
     /// Half of it without a sign of life and the connection is given up. Whole seconds.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
+    /// `http://host:port` of the management API, with a login or with the one above: there the
+    /// policies and members of our queues are read back. Secret, because of the login in it.
+    pub management_url: Option<SecretString>,
+    /// Deletes a queue that confirms nothing and does not answer. Not for a cluster: one without
+    /// its majority looks the same, and its queues come back.
+    pub heal_wedged: bool,
+    /// Which address each connection had last.
+    #[serde(skip)]
+    pub turns: Turns,
+}
+
+/// Which address comes next, for each connection's name. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Turns(Arc<Mutex<BTreeMap<String, usize>>>);
+
+impl Turns {
+    /// Where to begin: behind the address that the last connection of this name had.
+    pub(crate) fn next(&self, name: &str) -> usize {
+        self.lock().get(name).map_or(0, |last| last + 1)
+    }
+
+    /// A connection was opened, to this address of the list.
+    pub(crate) fn had(&self, name: &str, address: usize) {
+        self.lock().insert(name.to_owned(), address);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Default for BrokerConfig {
@@ -36,6 +67,9 @@ impl Default for BrokerConfig {
             vhost: "/".into(),
             tls: false,
             heartbeat: Duration::from_secs(4),
+            management_url: None,
+            heal_wedged: false,
+            turns: Turns::default(),
         }
     }
 }

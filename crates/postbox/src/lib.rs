@@ -29,6 +29,7 @@
 
 mod attempts;
 mod backoff;
+mod board;
 mod broker;
 mod config;
 mod consumer;
@@ -42,14 +43,21 @@ mod message;
 mod office;
 mod operator;
 mod outbox;
+mod pace;
 mod parked;
 mod partitions;
+mod patience;
+mod publisher;
+mod read_back;
 mod relay;
+mod session;
 mod status;
+mod suspects;
 mod topology;
+mod wedge;
 
 pub use broker::BrokerError;
-pub use config::{BrokerConfig, ConsumerConfig, RelayConfig};
+pub use config::{BrokerConfig, ConsumerConfig, RelayConfig, Turns};
 pub use consumer::{Consumer, acknowledge};
 pub use failpoints::{moment, planted};
 pub use fault::{is_transient, is_transient_code};

@@ -1,6 +1,6 @@
 //! The outbox table: append, claim what is due, mark, put back. No broker here.
 //!
-//! All but [`append`] are single statements on the relay's own pool. That pool may set
+//! All but [`append`] and [`park`] are single statements on the relay's own pool. That pool may set
 //! `synchronous_commit = off`: a claim or a mark that a crash of the database loses is only a
 //! second send.
 
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::backoff;
 use crate::message::{NewMessage, OutboxRow, RowRef};
+use crate::parked::{self, Parked, Unreadable};
 
 /// How long a row belongs to who wrote or claimed it. The same figure stands in the table's
 /// default of `due_at`.
@@ -229,7 +230,7 @@ pub async fn mark_published(pool: &PgPool, confirmed: &[Confirmed]) -> Result<()
     Ok(())
 }
 
-/// Puts rows back that the broker returned, refused or left unconfirmed. Each gets a later
+/// Puts rows back that the broker returned or refused. Each gets a later
 /// `due_at` of its own, doubling from one second to a minute, so that it never heats or blocks
 /// the others.
 pub(crate) async fn put_back(pool: &PgPool, rows: &[RowRef]) -> Result<(), sqlx::Error> {
@@ -261,7 +262,45 @@ pub(crate) async fn put_back(pool: &PgPool, rows: &[RowRef]) -> Result<(), sqlx:
     Ok(())
 }
 
-/// Gives rows up before the lease ends, so that another process takes them at once.
+/// Moves a row that can never be sent to where the operators look, in one transaction. False if
+/// it is no longer ours: somebody else has sent or parked it.
+pub(crate) async fn park(
+    pool: &PgPool,
+    queue: &str,
+    row: &OutboxRow,
+    why: Unreadable,
+) -> Result<bool, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let taken = sqlx::query!(
+        r#"
+        delete from outbox_messages
+         where id = $1 and created_at = $2 and due_at = $3 and not is_published
+        "#,
+        row.row.id,
+        row.row.created_at,
+        row.row.due_at,
+    )
+    .execute(&mut *transaction)
+    .await?
+    .rows_affected();
+    if taken == 0 {
+        return Ok(false);
+    }
+    let message = Parked {
+        message_id: Some(row.message_id.to_string()),
+        kind: Some(row.kind.clone()),
+        body: row.body.clone().into_bytes(),
+        traceparent: row.traceparent.clone(),
+        request_id: row.request_id.clone(),
+        why,
+    };
+    parked::park(&mut transaction, queue, vec![message]).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Gives rows up before the lease ends, so that whoever polls takes them at once. Not counted as
+/// an attempt: they were not at fault.
 pub(crate) async fn release(pool: &PgPool, rows: &[RowRef]) -> Result<(), sqlx::Error> {
     let Some(bounds) = Bounds::of(rows) else {
         return Ok(());

@@ -1,28 +1,27 @@
-//! Outbox → broker. Publishes what was just committed from memory, and what is due from the
-//! table; marks what was confirmed; rebuilds its session for ever.
+//! Outbox → broker, for ever: a session after the other, and what is known from one to the next.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use futures::join;
-use lapin::Connection;
 use sqlx::PgPool;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::broker::{self, BrokerError, Publisher, Round};
+use crate::board::Board;
+use crate::broker::{self, BrokerError};
 use crate::config::{BrokerConfig, RelayConfig};
-use crate::failpoints::moment;
-use crate::hand_over::{Outbox, Taken};
-use crate::message::OutboxRow;
+use crate::hand_over::Outbox;
+use crate::message::RowRef;
 use crate::outbox;
+use crate::pace::Pace;
+use crate::session::Session;
 use crate::status::TaskStatus;
+use crate::suspects::Suspects;
 use crate::topology::Topology;
+use crate::wedge;
 
-/// How often the connection is asked whether the broker has blocked it.
-const WATCH: Duration = Duration::from_millis(500);
-/// Confirms silent for this long are shown as red, before they are given up.
-const SILENT: Duration = Duration::from_secs(5);
+/// So many sessions that end in silence, each fresh and not blocked, and the queue is asked
+/// whether it lives.
+const SUSPICIOUS: u32 = 2;
 
 /// The relay of one service. One per process; any number of processes.
 #[derive(Clone, Debug)]
@@ -45,11 +44,24 @@ pub struct Relay {
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
-enum SessionError {
+pub(crate) enum SessionError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error("cannot read the outbox")]
     Store(#[from] sqlx::Error),
+}
+
+/// What one session leaves to the next.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) board: Board,
+    pub(crate) suspects: Suspects,
+    /// How many rows each lane publishes at a time.
+    pub(crate) paces: [Pace; 2],
+    /// Sessions in a row that ended in silence, and had nothing confirmed.
+    pub(crate) silent: AtomicU32,
+    /// Whether the session did more than to connect.
+    pub(crate) worked: AtomicBool,
 }
 
 impl Relay {
@@ -58,22 +70,37 @@ impl Relay {
     /// capped back-off, for ever.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut backoff = Backoff::reconnect();
+        let memory = Memory {
+            board: Board::new(self.status.clone()),
+            suspects: Suspects::default(),
+            paces: [(); 2].map(|()| Pace::new(self.config.batch)),
+            silent: AtomicU32::new(0),
+            worked: AtomicBool::new(false),
+        };
         while !shutdown.is_cancelled() {
-            match self.session(&shutdown, &mut backoff).await {
+            match self.session(&shutdown, &memory).await {
                 Ok(()) => break,
                 Err(error) => {
+                    if let SessionError::Broker(BrokerError::ConfirmsSilent(_)) = error {
+                        memory.silent.fetch_add(1, Ordering::Relaxed);
+                    }
                     let text = chain(&error);
-                    if self.status.set(Err(text.clone())) {
+                    if memory.board.fault(text.clone()) {
                         tracing::warn!(app = self.app_id, "relay: {text}; trying again");
                     }
                 }
+            }
+            // The search for a message that ends sessions is not to last.
+            if memory.worked.swap(false, Ordering::Relaxed) || !memory.suspects.is_empty() {
+                backoff.reset();
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next()) => {}
                 () = shutdown.cancelled() => {}
             }
         }
-        let left = self.outbox.take_references();
+        let left = self.outbox.take_references().into_iter();
+        let left: Vec<RowRef> = left.chain(memory.suspects.take_references()).collect();
         if let Err(error) = outbox::release(&self.pool, &left).await {
             tracing::warn!(
                 rows = left.len(),
@@ -83,182 +110,24 @@ impl Relay {
         self.status.set(Err("stopped".into()));
     }
 
-    /// One connection, its channels and topology. Two lanes of one channel each: while one
-    /// awaits its confirms or marks, the other publishes.
     async fn session(
         &self,
         shutdown: &CancellationToken,
-        backoff: &mut Backoff,
+        memory: &Memory,
     ) -> Result<(), SessionError> {
         let name = format!("paidonce-{}-relay", self.app_id);
         let connection = broker::connect(&self.broker, &name).await?;
         self.topology.declare(&connection).await?;
-        let open = async || Publisher::open(&connection, self.topology.exchange, self.app_id).await;
-        let first = open().await.map_err(BrokerError::from)?;
-        let second = open().await.map_err(BrokerError::from)?;
-        self.status.set(Ok("publishing".into()));
+        if memory.silent.load(Ordering::Relaxed) >= SUSPICIOUS {
+            wedge::check(&self.broker, &name, self.topology.sends.queue).await?;
+        }
         tracing::info!(app = self.app_id, "relay: connected to the broker");
-        backoff.reset();
-        // One that ends ends the others, each at a point where nothing of it is under way: a round
-        // that is cut short would leave its rows unsettled until their lease is over.
-        let over = shutdown.child_token();
-        let (polled, handed, watched) = join!(
-            ending(&over, self.poll_lane(&first, shutdown, &over)),
-            ending(&over, self.lane(&second, shutdown, &over)),
-            ending(&over, self.watch(&connection, &over)),
-        );
-        polled.and(handed).and(watched)?;
-        // The rest of the shutdown does not depend on a polite good-bye.
-        let _ = connection.close(200, "shutting down".into()).await;
+        Session::new(self, &connection, memory, shutdown)
+            .run()
+            .await?;
+        broker::leave(&connection).await;
         Ok(())
     }
-
-    /// Publishes what is handed over and, each interval, what is due. The tick wins over the
-    /// hand-over, or load would starve it; a full batch is followed by the next at once.
-    async fn poll_lane(
-        &self,
-        publisher: &Publisher,
-        shutdown: &CancellationToken,
-        over: &CancellationToken,
-    ) -> Result<(), SessionError> {
-        let mut tick = interval(self.config.poll_interval);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                _ = tick.tick() => loop {
-                    let limit = i64::try_from(self.config.batch).unwrap_or(i64::MAX);
-                    let rows = outbox::claim_due(&self.pool, limit).await?;
-                    if !rows.is_empty() {
-                        moment("relay.claimed");
-                    }
-                    let full = rows.len() == self.config.batch;
-                    self.publish(publisher, rows).await?;
-                    if !full || over.is_cancelled() {
-                        break;
-                    }
-                },
-                () = self.outbox.handed() => self.publish_handed(publisher).await?,
-                () = over.cancelled() => return self.empty(publisher, shutdown).await,
-            }
-        }
-    }
-
-    async fn lane(
-        &self,
-        publisher: &Publisher,
-        shutdown: &CancellationToken,
-        over: &CancellationToken,
-    ) -> Result<(), SessionError> {
-        loop {
-            tokio::select! {
-                () = self.outbox.handed() => self.publish_handed(publisher).await?,
-                () = over.cancelled() => return self.empty(publisher, shutdown).await,
-            }
-        }
-    }
-
-    /// The last rows before a stop; nothing if the session ends for another reason.
-    async fn empty(
-        &self,
-        publisher: &Publisher,
-        shutdown: &CancellationToken,
-    ) -> Result<(), SessionError> {
-        while shutdown.is_cancelled() && !self.outbox.is_empty() {
-            self.publish_handed(publisher).await?;
-        }
-        Ok(())
-    }
-
-    async fn publish_handed(&self, publisher: &Publisher) -> Result<(), SessionError> {
-        let rows = match self.outbox.take(self.config.batch) {
-            Taken::Rows(rows) => rows,
-            Taken::References(rows) => outbox::read_back(&self.pool, &rows).await?,
-            Taken::Nothing => return Ok(()),
-        };
-        moment("relay.taken");
-        self.publish(publisher, rows).await
-    }
-
-    /// One round: publish, await all confirms, mark in one statement. No transaction is open
-    /// meanwhile.
-    async fn publish(
-        &self,
-        publisher: &Publisher,
-        rows: Vec<OutboxRow>,
-    ) -> Result<(), SessionError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let round = publisher.publish(&rows, self.config.confirm_timeout);
-        tokio::pin!(round);
-        let Round {
-            confirmed,
-            back,
-            unknown,
-            unroutable,
-            fault,
-        } = tokio::select! {
-            round = &mut round => round,
-            () = tokio::time::sleep(SILENT) => {
-                self.status.set(Err(format!("waiting for confirms for {SILENT:?} already")));
-                let round = round.await;
-                self.status.set(Ok("publishing".into()));
-                round
-            }
-        };
-        moment("relay.confirmed");
-        outbox::mark_published(&self.pool, &confirmed).await?;
-        moment("relay.marked");
-        if !back.is_empty() {
-            tracing::warn!(
-                app = self.app_id,
-                unroutable,
-                refused = back.len() - unroutable,
-                "relay: the broker gave messages back; they stay pending and are tried again later"
-            );
-            outbox::put_back(&self.pool, &back).await?;
-        }
-        // Not left to the end of their lease: what may not have arrived is sent again soon.
-        outbox::put_back(&self.pool, &unknown).await?;
-        fault.map_or(Ok(()), |fault| Err(fault.into()))
-    }
-
-    /// Shows a blocked connection (an alarm at the broker), and ends with a lost one.
-    async fn watch(
-        &self,
-        connection: &Connection,
-        over: &CancellationToken,
-    ) -> Result<(), SessionError> {
-        let mut was_blocked = false;
-        while over
-            .run_until_cancelled(tokio::time::sleep(WATCH))
-            .await
-            .is_some()
-        {
-            let status = connection.status();
-            if !status.connected() {
-                let state = lapin::ErrorKind::InvalidConnectionState(lapin::ConnectionState::Error);
-                return Err(BrokerError::Lost(state.into()).into());
-            }
-            if status.blocked() {
-                was_blocked = true;
-                let alarm = "the broker blocks publishers (memory or disk alarm)";
-                self.status.set(Err(alarm.into()));
-            } else if was_blocked {
-                was_blocked = false;
-                self.status.set(Ok("publishing".into()));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Runs a part of a session, and ends the session with it.
-async fn ending<T>(over: &CancellationToken, part: impl Future<Output = T>) -> T {
-    let outcome = part.await;
-    over.cancel();
-    outcome
 }
 
 /// An error with its sources, on one line.

@@ -44,14 +44,26 @@ impl Topology {
         for exchange in [self.exchange, self.dead_exchange] {
             self.exchange(connection, exchange).await?;
         }
-        let dead = format!("{}.dead", self.reads.queue);
-        queue(connection, &dead, dead_arguments()).await?;
+        for (name, arguments) in self.queues() {
+            queue(connection, &name, arguments).await?;
+        }
+        let dead = self.dead_queue();
         bind(connection, &dead, self.dead_exchange, self.reads.queue).await?;
         for route in [self.reads, self.sends] {
-            queue(connection, route.queue, self.live_arguments(route)).await?;
             bind(connection, route.queue, self.exchange, route.kind).await?;
         }
         Ok(())
+    }
+
+    /// The queues that this service declares, with their arguments.
+    pub(crate) fn queues(&self) -> [(String, FieldTable); 3] {
+        let live = |route: Route| (route.queue.to_owned(), self.live_arguments(route));
+        let dead = (self.dead_queue(), dead_arguments());
+        [dead, live(self.reads), live(self.sends)]
+    }
+
+    fn dead_queue(&self) -> String {
+        format!("{}.dead", self.reads.queue)
     }
 
     async fn exchange(&self, connection: &Connection, name: &str) -> Result<(), BrokerError> {
@@ -76,10 +88,7 @@ impl Topology {
             Err(error) if is_refused(&error) => declare(true).await,
             other => other,
         }
-        .map_err(|source| BrokerError::Declare {
-            what: format!("exchange {name}"),
-            source,
-        })
+        .map_err(|source| refusal(connection, format!("exchange {name}"), source))
     }
 
     fn live_arguments(&self, route: Route) -> FieldTable {
@@ -132,10 +141,7 @@ async fn queue(
         Err(error) if is_refused(&error) => declare(true).await,
         other => other,
     }
-    .map_err(|source| BrokerError::Declare {
-        what: format!("queue {name}"),
-        source,
-    })
+    .map_err(|source| refusal(connection, format!("queue {name}"), source))
 }
 
 async fn bind(
@@ -162,13 +168,27 @@ async fn bind(
         Err(error) if is_refused(&error) => Ok(()),
         other => other,
     }
-    .map_err(|source| BrokerError::Declare {
-        what: format!("binding of {queue}"),
-        source,
-    })
+    .map_err(|source| refusal(connection, format!("binding of {queue}"), source))
+}
+
+/// Tells what exists with other arguments (406) from what cannot be declared for another reason.
+fn refusal(connection: &Connection, what: String, source: lapin::Error) -> BrokerError {
+    if is_soft(&source, AMQPSoftError::PRECONDITIONFAILED) {
+        let vhost = connection.status().vhost().to_string();
+        return BrokerError::Differs {
+            what,
+            vhost,
+            source,
+        };
+    }
+    BrokerError::Declare { what, source }
 }
 
 fn is_refused(error: &lapin::Error) -> bool {
+    is_soft(error, AMQPSoftError::ACCESSREFUSED)
+}
+
+fn is_soft(error: &lapin::Error, kind: AMQPSoftError) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(error)
-        if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED))
+        if *error.kind() == AMQPErrorKind::Soft(kind))
 }

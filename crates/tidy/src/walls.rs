@@ -85,10 +85,10 @@ pub const NO_SLEEP_IN_SERVICES: Wall = Wall {
 
 /// One place publishes.
 pub const PUBLISH_IN_ONE_PLACE: Wall = Wall {
-    of: |source| source.path != "crates/postbox/src/broker.rs",
+    of: |source| source.path != "crates/postbox/src/publisher.rs",
     part: Part::Live,
     words: &["basic_publish"],
-    why: "postbox/src/broker.rs publishes: mandatory, persistent, confirmed, from a committed row",
+    why: "postbox/src/publisher.rs publishes: mandatory, persistent, confirmed, from a committed row",
     doors: &[
         (
             "crates/prover/src/duplicator.rs",
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(
             lines(
                 &PUBLISH_IN_ONE_PLACE,
-                "crates/postbox/src/broker.rs",
+                "crates/postbox/src/publisher.rs",
                 publish
             ),
             NONE

@@ -78,6 +78,8 @@ pub(super) const NAMES: &[(&str, Kind)] = &[
     ("RABBITMQ__VHOST", Kind::Text),
     ("RABBITMQ__TLS", Kind::Switch),
     ("RABBITMQ__HEARTBEAT", Kind::Duration),
+    ("RABBITMQ__MANAGEMENT_URL", URL_WITH_SECRET),
+    ("RABBITMQ__HEAL_WEDGED", Kind::Switch),
     ("ORDERS_SERVICE_URL", Kind::Text),
     ("PAYMENTS_SERVICE_URL", Kind::Text),
     ("GATEWAY__LISTEN", Kind::Text),

@@ -17,3 +17,19 @@ pub(crate) async fn eventually(what: &str, ask: impl AsyncFn() -> Result<()>) ->
         }
     }
 }
+
+/// Asks for so long, and wants a good answer each time.
+pub(crate) async fn stays(
+    what: &str,
+    span: Duration,
+    ask: impl AsyncFn() -> Result<()>,
+) -> Result<()> {
+    let end = tokio::time::Instant::now() + span;
+    while tokio::time::Instant::now() < end {
+        ask()
+            .await
+            .with_context(|| format!("not for so long: {what}"))?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}

@@ -4,6 +4,9 @@ mod alone;
 mod eventually;
 mod office;
 mod parked;
+mod peer;
+mod scripted;
+mod wedged;
 
 use anyhow::{Context, Result, ensure};
 use lapin::BasicProperties;

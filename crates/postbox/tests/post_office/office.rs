@@ -14,6 +14,7 @@ use postbox::{
     NewMessage, Outbox, ParkReason, Relay, RelayConfig, Route, TaskStatus, Topology, Unreadable,
     Verdict,
 };
+use sandbox::Sandbox;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -101,6 +102,7 @@ pub(crate) struct Office {
     pub(crate) database: String,
     pub(crate) outbox: Outbox,
     pub(crate) broker: BrokerConfig,
+    pub(crate) config: RelayConfig,
     pub(crate) url: String,
     pub(crate) handler: Arc<Count>,
     pub(crate) relay: TaskStatus,
@@ -109,6 +111,7 @@ pub(crate) struct Office {
 }
 
 impl Office {
+    /// On a fresh database and virtual host of the shared servers.
     pub(crate) async fn open() -> Result<Self> {
         let shared = sandbox::shared().await;
         let (database, vhost) = (shared.database().await?, shared.vhost().await?);
@@ -120,7 +123,28 @@ impl Office {
             vhost: vhost.name.clone(),
             ..BrokerConfig::default()
         };
-        let office = Self::at(&database.url(), broker, vhost.url()).await?;
+        Self::on(&database.url(), broker, vhost.url()).await
+    }
+
+    /// The same on servers of the test's own, which it may harm.
+    pub(crate) async fn in_sandbox(sandbox: &Sandbox) -> Result<Self> {
+        let (postgres, rabbitmq) = (&sandbox.postgres, &sandbox.rabbitmq);
+        let name = format!("office_{}", Uuid::now_v7().simple());
+        postgres.create_database(&name).await?;
+        rabbitmq.create_vhost(&name).await?;
+        let broker = BrokerConfig {
+            host: rabbitmq.host().into(),
+            port: rabbitmq.port(),
+            user: rabbitmq.user().into(),
+            password: rabbitmq.password().into(),
+            vhost: name.clone(),
+            ..BrokerConfig::default()
+        };
+        Self::on(&postgres.url(&name), broker, rabbitmq.url(&name)).await
+    }
+
+    async fn on(database: &str, broker: BrokerConfig, url: String) -> Result<Self> {
+        let office = Self::at(database, broker, url).await?;
         sqlx::raw_sql(postbox::MIGRATION)
             .execute(&office.pool)
             .await?;
@@ -141,6 +165,10 @@ impl Office {
             database: database.to_owned(),
             outbox: Outbox::new(),
             broker,
+            config: RelayConfig {
+                poll_interval: Duration::from_millis(200),
+                ..RelayConfig::default()
+            },
             url,
             handler: Arc::default(),
             relay: TaskStatus::default(),
@@ -149,16 +177,24 @@ impl Office {
         })
     }
 
+    /// Ends the relay, so that another can be started.
+    pub(crate) async fn stop_relay(&mut self) -> Result<()> {
+        std::mem::take(&mut self.stop).cancel();
+        eventually("the relay has stopped", async || {
+            let status = self.relay.check();
+            ensure!(status == Err("stopped".into()), "it says {status:?}");
+            Ok(())
+        })
+        .await
+    }
+
     pub(crate) fn start_relay(&self) {
         let relay = Relay {
             pool: self.pool.clone(),
             outbox: self.outbox.clone(),
             broker: self.broker.clone(),
             topology: TOPOLOGY,
-            config: RelayConfig {
-                poll_interval: Duration::from_millis(200),
-                ..RelayConfig::default()
-            },
+            config: self.config.clone(),
             app_id: "office",
             status: self.relay.clone(),
         };

@@ -1,0 +1,113 @@
+//! A broker that is killed right after a queue was declared: RabbitMQ brings the queue back dead.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lapin::BasicProperties;
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use sandbox::{Options, Sandbox};
+
+use crate::eventually::eventually;
+use crate::office::{EFFECTS, Office, SENT, letter};
+
+/// A kill bites if it comes before the broker has written down where the queue lives.
+const TRIES: usize = 5;
+/// A queue that is well answers at once.
+const DEAD_AFTER: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_an_early_kill_left_dead_is_named_and_healed_where_that_is_on() -> Result<()> {
+    let sandbox = Sandbox::start(Options::default()).await?;
+    let mut office = wedge(&sandbox).await?;
+    // Without the switch a person is told what to do, and nothing is deleted.
+    office.start_relay();
+    office.outbox.hand_over(
+        office
+            .append(vec![letter("letter"), letter("letter")])
+            .await?,
+    );
+    eventually("it says which queue to delete", async || {
+        let status = office.relay.check();
+        let told = status
+            .as_ref()
+            .is_err_and(|text| text.contains("delete_queue letters"));
+        ensure!(told, "it says {status:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(office.count(SENT).await? == 0, "something was confirmed");
+    // With it, what is still to be sent arrives.
+    office.stop_relay().await?;
+    office.broker.heal_wedged = true;
+    office.start_relay();
+    office.eventually_count(SENT, 2).await?;
+    office.start_consumer();
+    office.eventually_count(EFFECTS, 2).await?;
+    sandbox.stop().await
+}
+
+/// An office whose queue has taken a message, and is dead.
+async fn wedge(sandbox: &Sandbox) -> Result<Office> {
+    for _ in 0..TRIES {
+        let mut office = Office::in_sandbox(sandbox).await?;
+        office.config.confirm_timeout = Duration::from_secs(1);
+        declare_and_publish(&office).await?;
+        sandbox.rabbitmq.kill().await?;
+        sandbox.rabbitmq.start().await?;
+        if !answers(&office).await? {
+            return Ok(office);
+        }
+    }
+    anyhow::bail!("{TRIES} kills, and no queue came back dead: nothing is shown")
+}
+
+/// Whether a message can be asked for at all.
+async fn answers(office: &Office) -> Result<bool> {
+    let channel = office.amqp().await?.create_channel().await?;
+    let get = channel.basic_get("letters".into(), BasicGetOptions::default());
+    match tokio::time::timeout(DEAD_AFTER, get).await {
+        Ok(answer) => Ok(answer.map(|_| true)?),
+        Err(_) => Ok(false),
+    }
+}
+
+/// The queue as the relay declares it, in as little time as can be.
+async fn declare_and_publish(office: &Office) -> Result<()> {
+    let connection = office.amqp().await?;
+    let channel = connection.create_channel().await?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
+    let mut arguments = FieldTable::default();
+    for (name, value) in [
+        ("x-queue-type", "quorum"),
+        ("x-overflow", "reject-publish"),
+        ("x-dead-letter-exchange", "office.dead"),
+        ("x-dead-letter-routing-key", "letters"),
+        ("x-dead-letter-strategy", "at-least-once"),
+    ] {
+        arguments.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(1000));
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    channel
+        .queue_declare("letters".into(), durable, arguments)
+        .await?;
+    channel
+        .basic_publish(
+            "".into(),
+            "letters".into(),
+            BasicPublishOptions::default(),
+            b"lost",
+            BasicProperties::default().with_delivery_mode(2),
+        )
+        .await?
+        .await?;
+    Ok(())
+}
