@@ -4,6 +4,8 @@
 
 mod accounts;
 mod api;
+mod broker_faults;
+mod database_faults;
 mod databases;
 mod documentation;
 mod faults;
@@ -13,3 +15,6 @@ mod orders;
 mod poison;
 mod rush;
 mod services;
+mod settings;
+mod tampering;
+mod ways;
