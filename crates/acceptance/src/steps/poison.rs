@@ -75,16 +75,6 @@ async fn has_parked_it(world: &mut World, service: Which, reason: String) -> Ste
     Ok(())
 }
 
-#[then("nothing was parked")]
-async fn nothing_was_parked(world: &mut World) -> Step {
-    let stack = world.stack()?;
-    for service in [Service::Orders, Service::Payments] {
-        let parked = audit::parked(stack, service).await?;
-        require!(parked.is_empty(), "{service} has parked {parked:?}");
-    }
-    Ok(())
-}
-
 fn queue_of(service: Service) -> anyhow::Result<Route> {
     match service {
         Service::Payments => Ok(PAYMENT_REQUESTS),
