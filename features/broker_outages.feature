@@ -26,6 +26,19 @@ Feature: A broker outage delays payments, and loses and repeats none
     Then every order is finished
     And no payment was asked for a second time
 
+  @B4
+  Scenario: The broker is frozen
+    When the broker is frozen while orders are under way
+    Then Orders is not ready for everything
+    And Payments is not ready for everything
+    And no customer is turned away
+    When the broker is thawed
+    Then Orders is ready for everything
+    And Payments is ready for everything
+    When the orders stop coming in
+    Then every order is finished
+    And no payment was asked for a second time
+
   @B2 @A13
   Scenario: The broker and Payments are killed together
     When the broker is killed while orders are under way

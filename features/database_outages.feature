@@ -15,3 +15,30 @@ Feature: A database outage turns customers away, and loses nothing
     When the orders stop coming in
     Then every order is finished
     And no payment was asked for a second time
+
+  @D1
+  Scenario: Both databases are restarted
+    Given the system is running
+    And orders keep coming in
+    When the databases are stopped while orders are under way
+    Then customers are turned away
+    When the databases come back
+    Then Orders is ready for everything
+    And Payments is ready for everything
+    When the orders stop coming in
+    Then every order is finished
+    And no payment was asked for a second time
+
+  @D14
+  Scenario: Both databases are frozen
+    Given the system is running
+    And orders keep coming in
+    When the databases are frozen while orders are under way
+    Then customers are turned away
+    And Orders does not accept requests
+    When the databases are thawed
+    Then Orders is ready for everything
+    And Payments is ready for everything
+    When the orders stop coming in
+    Then every order is finished
+    And no payment was asked for a second time

@@ -37,3 +37,34 @@ Feature: A decision stands
     And Ana orders for 30.00
     Then Ana's order is finished
     And Ana's balance is 80.00
+
+  @A20
+  Scenario Outline: A late result says the opposite
+    Given Ana has an account with <money>
+    When Ana orders for 30.00
+    Then Ana's order is <state>
+    When the opposite result for Ana's order arrives
+    Then Orders has parked it as contradiction
+    And Ana's order is still <state>
+    And Ana's balance is <left>
+
+    Examples:
+      | money  | state     | left  |
+      | 100.00 | finished  | 70.00 |
+      | 10.00  | cancelled | 10.00 |
+
+  @A25
+  Scenario Outline: Payments has forgotten a request, and gets it again
+    Given Ana has an account with <money>
+    When Ana orders for 30.00
+    Then Ana's order is <state>
+    When Ana deposits 100.00
+    And Payments forgets the request for Ana's order
+    And the request for Ana's order is delivered once more, under its own id
+    Then Ana's order is still <state>
+    And Ana's balance is <left>
+
+    Examples:
+      | money  | state     | left   |
+      | 100.00 | finished  | 170.00 |
+      | 10.00  | cancelled | 110.00 |

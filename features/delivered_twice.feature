@@ -45,3 +45,20 @@ Feature: An order is paid once, however often its messages are delivered
       | service  |
       | Payments |
       | Orders   |
+
+  @F5
+  Scenario Outline: A request and its copy are taken in at once
+    Given the system is running
+    And Ana has an account with 100.00
+    And Payments is down
+    And Ana has ordered for 30.00
+    When each waiting request gets a copy behind it, under <identity>
+    And Payments starts again
+    Then Ana's order is finished
+    And Ana's balance is 70.00
+    And Ana's order was answered 2 times
+
+    Examples:
+      | identity   |
+      | its own id |
+      | a new id   |

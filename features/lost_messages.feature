@@ -14,6 +14,42 @@ Feature: A message that gets lost is made up for
     Then 9 orders are finished and 3 are cancelled
     And payments were asked for a second time
 
+  @B10
+  Scenario: The oldest requests drop out of a queue that is too short
+    Given Orders asks again soon for what stays open
+    And the system is running
+    And 3 customers have an account with 10.00 each
+    And Payments is down
+    When an administrator lets the oldest requests drop when more than 5 wait
+    And every customer orders 4 times for 3.00, all at once
+    Then all requests are sent, and no more than 5 are left
+    When Payments starts again
+    Then 9 orders are finished and 3 are cancelled
+    And payments were asked for a second time
+
+  @B16
+  Scenario: The broker loses all that it had
+    Given Orders asks again soon for what stays open
+    And the system is running
+    And orders keep coming in
+    When the broker loses all that it had while orders are under way
+    Then every service is ready
+    When the orders stop coming in
+    Then every order is finished
+
+  @F4
+  Scenario: Payments is away for longer than Orders has patience
+    Given Orders asks again soon for what stays open
+    And Orders asks again for at most 20 orders at a time
+    And the system is running
+    And orders keep coming in
+    When Payments is killed while orders are under way
+    Then open orders pile up
+    And Orders asks again three times, for no more than 20 orders at a time
+    When the orders stop coming in
+    And Payments starts again
+    Then every order is finished
+
   @A18
   Scenario: The results are stolen after the money was taken
     Given Orders asks again soon for what stays open

@@ -24,3 +24,10 @@ Feature: Money is spent once, however many orders want it
     And 2 customers have no account
     When every customer orders 10 times for 1.00, all at once
     Then 15 orders are finished and 35 are cancelled
+
+  @A24
+  Scenario: A customer orders and pays in at the same time
+    Given Ana has an account with 40.00
+    When Ana orders 40 times for 1.00 while she makes 40 deposits of 1.00
+    Then 40 of Ana's orders are finished and 0 are cancelled
+    And Ana's balance is 40.00

@@ -6,7 +6,7 @@ Feature: A message that cannot be processed is set aside
     And every service is ready
     And Ana has an account with 100.00
 
-  @C1 @C4 @C5 @C7 @C10 @C12 @C15
+  @C1 @C4 @C5 @C7 @C8 @C10 @C11 @C12 @C15
   Scenario Outline: <service> is sent a message <fault>
     Given Ana has ordered for 1.00
     When <service> is sent a message "<fault>"
@@ -23,10 +23,16 @@ Feature: A message that cannot be processed is set aside
       | Payments | without any content                | not_json        |
       | Payments | without an id                      | no_message_id   |
       | Payments | with an id that is none            | bad_message_id  |
+      | Payments | with an empty id                   | no_message_id   |
+      | Payments | with an id of 255 signs            | bad_message_id  |
       | Payments | of an unknown type                 | unknown_type    |
       | Payments | of a version to come               | unknown_version |
       | Payments | about less than no money           | bad_field       |
       | Payments | that is compressed                 | encoding        |
       | Orders   | that is cut short                  | not_json        |
       | Orders   | about no money                     | bad_field       |
+      | Payments | about more money than there can be | bad_field       |
+      | Payments | about a fraction of a cent         | bad_field       |
+      | Payments | about what is no number            | bad_field       |
+      | Payments | about a customer with an impossible number | bad_field |
       | Orders   | about an order that nobody placed  | unknown_order   |

@@ -186,16 +186,25 @@ exception
 end
 $$;
 
--- Grants what the audit schema holds by now; each migration that adds a view calls it.
+-- Grants what the audit schema holds by now; each migration that adds a view calls it. A login that
+-- may not make others members of the role still grants what is its own.
 create function audit_grant() returns void language plpgsql as $$
 begin
-    grant usage on schema audit to audit_ro;
-    grant select on all tables in schema audit to audit_ro;
-    if not pg_has_role(current_user, 'audit_ro', 'member') then
-        execute format('grant audit_ro to %I', current_user);
-    end if;
-exception
-    when undefined_object then raise warning 'audit views not granted: there is no role audit_ro';
-    when insufficient_privilege then raise warning 'audit views not granted in full: %', sqlerrm;
+    begin
+        grant usage on schema audit to audit_ro;
+        grant select on all tables in schema audit to audit_ro;
+    exception
+        when undefined_object then raise warning 'audit views not granted: there is no role audit_ro';
+        when insufficient_privilege then raise warning 'audit views not granted in full: %', sqlerrm;
+    end;
+    begin
+        if not pg_has_role(current_user, 'audit_ro', 'member') then
+            execute format('grant audit_ro to %I', current_user);
+        end if;
+    exception
+        when undefined_object then null;
+        when insufficient_privilege then
+            raise warning 'this login may not become audit_ro: %', sqlerrm;
+    end;
 end
 $$;

@@ -91,7 +91,89 @@ pub(crate) async fn parked(stack: &Stack, service: Service) -> anyhow::Result<Ve
     Ok(parked)
 }
 
-async fn connect(stack: &Stack, service: Service) -> anyhow::Result<PgConnection> {
+/// How many orders of a user are finished.
+///
+/// # Errors
+/// If the database does not answer.
+pub(crate) async fn finished(stack: &Stack, user_id: i64) -> anyhow::Result<i64> {
+    let mut connection = connect(stack, Service::Orders).await?;
+    let count = sqlx::query_scalar(
+        "select count(*) from audit.orders where user_id = $1 and status = 'FINISHED'",
+    )
+    .bind(user_id)
+    .fetch_one(&mut connection)
+    .await
+    .context("cannot count orders")?;
+    connection.close().await?;
+    Ok(count)
+}
+
+/// Orders whose request is not known to be sent.
+///
+/// # Errors
+/// If the database does not answer.
+pub(crate) async fn unsent_orders(stack: &Stack) -> anyhow::Result<Vec<Uuid>> {
+    let mut connection = connect(stack, Service::Orders).await?;
+    let unsent = sqlx::query_scalar("select order_uid from audit.outbox where not sent")
+        .fetch_all(&mut connection)
+        .await
+        .context("cannot read the outbox")?;
+    connection.close().await?;
+    Ok(unsent)
+}
+
+/// How many of these orders Payments has decided.
+///
+/// # Errors
+/// If the database does not answer.
+pub(crate) async fn decided_among(stack: &Stack, orders: &[Uuid]) -> anyhow::Result<i64> {
+    let mut connection = connect(stack, Service::Payments).await?;
+    let count =
+        sqlx::query_scalar("select count(*) from audit.payments where order_uid = any ($1)")
+            .bind(orders)
+            .fetch_one(&mut connection)
+            .await
+            .context("cannot count payments")?;
+    connection.close().await?;
+    Ok(count)
+}
+
+/// How many answers Payments has given beyond one for each order.
+///
+/// # Errors
+/// If the database does not answer.
+pub(crate) async fn answered_again(stack: &Stack) -> anyhow::Result<i64> {
+    let mut connection = connect(stack, Service::Payments).await?;
+    let count = sqlx::query_scalar("select count(*) - count(distinct order_uid) from audit.outbox")
+        .fetch_one(&mut connection)
+        .await
+        .context("cannot count answers")?;
+    connection.close().await?;
+    Ok(count)
+}
+
+/// A connection to a service's own database.
+///
+/// # Errors
+/// If the database does not answer.
+pub(crate) async fn connect(stack: &Stack, service: Service) -> anyhow::Result<PgConnection> {
     let connect = PgConnection::connect(&stack.database_url(service)?).await;
     connect.with_context(|| format!("cannot connect to the database of {service}"))
+}
+
+/// How many open orders were asked for again, and how often the one that was asked for most.
+///
+/// # Errors
+/// If the database does not answer.
+pub(crate) async fn asked_again_and_open(stack: &Stack) -> anyhow::Result<(i64, i16)> {
+    let mut connection = connect(stack, Service::Orders).await?;
+    let asked = sqlx::query_as(
+        "select count(*), coalesce(max(redrives), 0::smallint) from orders \
+         where status = 'NEW' and redrives > 0",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .context("cannot count orders")?;
+    connection.close().await?;
+    Ok(asked)
 }

@@ -72,7 +72,7 @@ pub(crate) fn describe(world: &World) -> String {
     let mut text = stack.last_logs();
     for service in Service::ALL
         .into_iter()
-        .filter(|service| !stack.runs(*service))
+        .filter(|service| !stack.runs(service.first()))
     {
         text.push_str(&format!("--- {service} does not run\n"));
     }

@@ -20,6 +20,7 @@ mod run;
 mod rush;
 mod stack;
 mod steps;
+mod ways;
 mod world;
 
 pub use arguments::is_service;

@@ -6,8 +6,9 @@ use std::str::FromStr;
 use contracts::{Money, MoneyError};
 use cucumber::Parameter;
 use prover::client::Status;
+use sandbox::Link;
 
-use crate::process::Service;
+use crate::process::{Instance, Service};
 
 /// A customer, by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Parameter)]
@@ -53,19 +54,72 @@ impl FromStr for State {
     }
 }
 
-/// One of the three services.
+/// One process of one of the three services; the only one, where no number is said.
 #[derive(Clone, Copy, Debug, Parameter)]
-#[param(name = "service", regex = "Orders|Payments|the gateway")]
-pub(crate) struct Which(pub(crate) Service);
+#[param(
+    name = "service",
+    regex = "Orders|Payments|the gateway|the second Orders|the second Payments"
+)]
+pub(crate) struct Which(pub(crate) Instance);
 
 impl FromStr for Which {
     type Err = UnknownWord;
 
-    fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        match word {
-            "Orders" => Ok(Self(Service::Orders)),
-            "Payments" => Ok(Self(Service::Payments)),
-            "the gateway" => Ok(Self(Service::Gateway)),
+    fn from_str(words: &str) -> Result<Self, UnknownWord> {
+        let (word, number) = match words.strip_prefix("the second ") {
+            Some(word) => (word, 2),
+            None => (words, 1),
+        };
+        let service = match word {
+            "Orders" => Service::Orders,
+            "Payments" => Service::Payments,
+            "the gateway" => Service::Gateway,
+            _ => return Err(UnknownWord),
+        };
+        Ok(Self(Instance { service, number }))
+    }
+}
+
+/// Where a way leads that can be harmed.
+#[derive(Clone, Copy, Debug, Parameter)]
+#[param(name = "far", regex = "its database|the broker|the gateway")]
+pub(crate) enum FarEnd {
+    Database,
+    Broker,
+    Gateway,
+}
+
+impl FromStr for FarEnd {
+    type Err = UnknownWord;
+
+    fn from_str(words: &str) -> Result<Self, UnknownWord> {
+        match words {
+            "its database" => Ok(Self::Database),
+            "the broker" => Ok(Self::Broker),
+            "the gateway" => Ok(Self::Gateway),
+            _ => Err(UnknownWord),
+        }
+    }
+}
+
+/// What a way does to what is sent on it.
+#[derive(Clone, Copy, Debug, Parameter)]
+#[param(
+    name = "harm",
+    regex = "is cut|resets everybody|swallows everything|swallows all requests|swallows all answers"
+)]
+pub(crate) struct Harm(pub(crate) Link);
+
+impl FromStr for Harm {
+    type Err = UnknownWord;
+
+    fn from_str(words: &str) -> Result<Self, UnknownWord> {
+        match words {
+            "is cut" => Ok(Self(Link::Down)),
+            "resets everybody" => Ok(Self(Link::Reset)),
+            "swallows everything" => Ok(Self(Link::Stalled)),
+            "swallows all requests" => Ok(Self(Link::RequestsHeld)),
+            "swallows all answers" => Ok(Self(Link::AnswersHeld)),
             _ => Err(UnknownWord),
         }
     }

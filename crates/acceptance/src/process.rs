@@ -10,8 +10,10 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::process::{Child, Command};
+
+use crate::eventually::within;
 
 /// A killed process that has not gone after this time will not go.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
@@ -30,6 +32,14 @@ impl Service {
     /// In an order in which nothing waits for anything.
     pub(crate) const ALL: [Self; 3] = [Self::Orders, Self::Payments, Self::Gateway];
 
+    /// Its only process, as a rule.
+    pub(crate) const fn first(self) -> Instance {
+        Instance {
+            service: self,
+            number: 1,
+        }
+    }
+
     /// The command that starts it.
     pub(crate) fn command(self) -> &'static str {
         match self {
@@ -46,6 +56,23 @@ impl fmt::Display for Service {
     }
 }
 
+/// One process of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Instance {
+    pub(crate) service: Service,
+    /// From one on.
+    pub(crate) number: u8,
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number {
+            1 => self.service.fmt(f),
+            number => write!(f, "{}-{number}", self.service),
+        }
+    }
+}
+
 /// Makes this process end when the one that started it does, however that ends: a killed test run must not leave
 /// services behind. Elsewhere than on Linux only an orderly end of the run takes its services along.
 pub fn end_with_parent() {
@@ -58,7 +85,7 @@ pub fn end_with_parent() {
 /// A running service. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Process {
-    service: Service,
+    instance: Instance,
     child: Child,
 }
 
@@ -69,7 +96,7 @@ impl Process {
     /// # Errors
     /// If it cannot be started; not if it ends at once.
     pub(crate) fn start(
-        service: Service,
+        instance: Instance,
         environment: &[(String, String)],
         log: &Path,
     ) -> anyhow::Result<Self> {
@@ -79,7 +106,7 @@ impl Process {
             .open(log)
             .context("cannot write a log")?;
         let child = Command::new(this_program()?)
-            .arg(service.command())
+            .arg(instance.service.command())
             .env_clear()
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -87,8 +114,8 @@ impl Process {
             .stderr(output)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot start {service}"))?;
-        Ok(Self { service, child })
+            .with_context(|| format!("cannot start {instance}"))?;
+        Ok(Self { instance, child })
     }
 
     /// Fails if it has ended by itself.
@@ -102,7 +129,7 @@ impl Process {
             .context("cannot ask for a child's end")?
         {
             None => Ok(()),
-            Some(status) => bail!("{} ended by itself: {status}", self.service),
+            Some(status) => bail!("{} ended by itself: {status}", self.instance),
         }
     }
 
@@ -115,13 +142,13 @@ impl Process {
         let pid = self.pid()?;
         self.child
             .start_kill()
-            .with_context(|| format!("cannot kill {}", self.service))?;
+            .with_context(|| format!("cannot kill {}", self.instance))?;
         self.end(GONE_WITHIN).await?;
         let still_there = rustix::process::test_kill_process(pid).is_ok();
         ensure!(
             !still_there,
             "{} was killed and is still there",
-            self.service
+            self.instance
         );
         Ok(())
     }
@@ -135,7 +162,7 @@ impl Process {
         ensure!(
             status.signal() == Some(Signal::ABORT.as_raw()),
             "{} ended with {status}, and was to die at a moment of its work",
-            self.service
+            self.instance
         );
         Ok(())
     }
@@ -148,16 +175,57 @@ impl Process {
         self.ensure_alive()?;
         let begin = Instant::now();
         kill_process(self.pid()?, Signal::TERM)
-            .with_context(|| format!("cannot signal {}", self.service))?;
+            .with_context(|| format!("cannot signal {}", self.instance))?;
         let status = self.end(limit).await?;
         Ok((status, begin.elapsed()))
+    }
+
+    /// SIGSTOP; returns when it stands still.
+    ///
+    /// # Errors
+    /// If it has ended, or goes on.
+    pub(crate) async fn freeze(&mut self) -> anyhow::Result<()> {
+        self.ensure_alive()?;
+        let pid = self.pid()?;
+        kill_process(pid, Signal::STOP)
+            .with_context(|| format!("cannot signal {}", self.instance))?;
+        let instance = self.instance;
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        within(
+            GONE_WITHIN,
+            &format!("{instance} stands still"),
+            || async move {
+                let status = waitid(WaitId::Pid(pid), stopped).context("cannot ask for a state")?;
+                ensure!(status.is_some_and(|status| status.stopped()), "it goes on");
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    /// SIGCONT. Does nothing to one that runs.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub(crate) fn thaw(&self) -> anyhow::Result<()> {
+        kill_process(self.pid()?, Signal::CONT)
+            .with_context(|| format!("cannot signal {}", self.instance))
+    }
+
+    /// Lets it have no more than so many files and sockets open from now on.
+    ///
+    /// # Errors
+    /// If it has ended; elsewhere than on Linux a running process cannot be limited.
+    pub(crate) fn limit_files(&self, count: u64) -> anyhow::Result<()> {
+        let pid = self.pid()?;
+        limit_files(pid, count).with_context(|| format!("cannot limit {}", self.instance))
     }
 
     async fn end(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
         tokio::time::timeout(limit, self.child.wait())
             .await
-            .with_context(|| format!("{} has not ended within {limit:?}", self.service))?
-            .with_context(|| format!("cannot wait for {}", self.service))
+            .with_context(|| format!("{} has not ended within {limit:?}", self.instance))?
+            .with_context(|| format!("cannot wait for {}", self.instance))
     }
 
     fn pid(&self) -> anyhow::Result<Pid> {
@@ -165,7 +233,7 @@ impl Process {
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw)
-            .with_context(|| format!("{} has ended", self.service))
+            .with_context(|| format!("{} has ended", self.instance))
     }
 }
 
@@ -175,4 +243,20 @@ fn this_program() -> anyhow::Result<PathBuf> {
         return Ok(PathBuf::from("/proc/self/exe"));
     }
     std::env::current_exe().context("cannot find this program")
+}
+
+#[cfg(target_os = "linux")]
+fn limit_files(pid: Pid, count: u64) -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, prlimit};
+    let limit = Rlimit {
+        current: Some(count),
+        maximum: Some(count),
+    };
+    prlimit(Some(pid), Resource::Nofile, limit)?;
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit_files(_: Pid, _: u64) -> anyhow::Result<()> {
+    bail!("only Linux limits a process that runs already")
 }

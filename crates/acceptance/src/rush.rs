@@ -3,13 +3,13 @@
 //!
 //! Not here: what is expected of them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use contracts::Money;
-use prover::client::{Client, Order, Outcome};
+use prover::client::{Client, Order};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -24,6 +24,7 @@ const UNDER_WAY_MAX: usize = 64;
 struct Counts {
     accepted: AtomicU64,
     failed: AtomicU64,
+    last_failure: Mutex<String>,
 }
 
 /// Orders coming in. Dropping it stops them.
@@ -81,6 +82,11 @@ impl Rush {
         self.counts.failed.load(Ordering::Relaxed)
     }
 
+    /// What the last one of them was told.
+    pub(crate) fn last_failure(&self) -> String {
+        lock(&self.counts.last_failure).clone()
+    }
+
     /// Sends no more, and returns all that were sent.
     ///
     /// # Errors
@@ -121,9 +127,12 @@ async fn keep_ordering(
                 .place_order(user_id, &amount.to_string(), "rush")
                 .await;
             let had_no_effect = outcome.had_no_effect();
-            let accepted = match outcome {
-                Outcome::Ok(order) => Some(order),
-                Outcome::Refused { .. } | Outcome::Unsent { .. } | Outcome::Unknown { .. } => None,
+            let accepted = match outcome.ok() {
+                Ok(order) => Some(order),
+                Err(why) => {
+                    *lock(&counts.last_failure) = why.to_string();
+                    None
+                }
             };
             let count = if accepted.is_some() {
                 &counts.accepted
@@ -142,4 +151,9 @@ async fn keep_ordering(
         tried.extend(done.ok());
     }
     tried
+}
+
+/// A lock whose holder panicked still holds a text.
+fn lock(text: &Mutex<String>) -> MutexGuard<'_, String> {
+    text.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use crate::eventually::{eventually, within};
 use crate::ports::free_port;
-use crate::process::{Process, Service};
+use crate::process::{Instance, Process, Service};
+use crate::ways::{Far, Ways};
 
 /// A quorum queue that was declared less than about a second before the broker is killed comes back unusable: a fault
 /// of the broker that no scenario is about.
@@ -32,12 +33,22 @@ pub(crate) struct Settings {
     /// `REDRIVE_AFTER`. Out of reach of a scenario as a rule: else asking again would mend what the scenario is about
     /// before it is seen.
     pub(crate) redrive_after: &'static str,
+    /// Whether Orders and Payments are reached through a balancer, behind which there may be several processes of
+    /// each, and which can be harmed.
+    pub(crate) balanced: bool,
+    /// Whether the services log in to the databases as a user that owns its database and nothing else.
+    pub(crate) ordinary_login: bool,
+    /// What one service is told besides.
+    pub(crate) told: Vec<(Service, &'static str, String)>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             redrive_after: "1h",
+            balanced: false,
+            ordinary_login: false,
+            told: Vec::new(),
         }
     }
 }
@@ -49,6 +60,15 @@ struct Ports {
     ops: u16,
 }
 
+impl Ports {
+    fn choose() -> anyhow::Result<Self> {
+        Ok(Self {
+            api: free_port()?,
+            ops: free_port()?,
+        })
+    }
+}
+
 /// The system of one scenario. Dropping it kills its processes; [`remove`](Self::remove) also frees what it used.
 #[derive(Debug)]
 pub(crate) struct Stack {
@@ -58,11 +78,12 @@ pub(crate) struct Stack {
     payments_database: String,
     vhost: String,
     logs: TempDir,
-    ports: BTreeMap<Service, Ports>,
-    running: BTreeMap<Service, Process>,
+    ports: BTreeMap<Instance, Ports>,
+    ways: Ways,
+    running: BTreeMap<Instance, Process>,
     topology_since: Option<Instant>,
     /// Where the next process of a service is to die.
-    deaths: BTreeMap<Service, String>,
+    deaths: BTreeMap<Instance, String>,
     client: Client,
     databases: Databases,
 }
@@ -80,33 +101,89 @@ impl Stack {
         sandbox.postgres.create_database(&orders_database).await?;
         sandbox.postgres.create_database(&payments_database).await?;
         sandbox.rabbitmq.create_vhost(&vhost).await?;
-        let mut ports = BTreeMap::new();
-        for service in Service::ALL {
-            let (api, ops) = (free_port()?, free_port()?);
-            ports.insert(service, Ports { api, ops });
-        }
-        let client = Client::new(&format!(
-            "http://127.0.0.1:{}",
-            ports[&Service::Gateway].api
-        ))?;
+        let gateway = Ports::choose()?;
+        let client = Client::new(&format!("http://127.0.0.1:{}", gateway.api))?;
         let databases = Databases::parse(
             &sandbox.postgres.url(&orders_database),
             &sandbox.postgres.url(&payments_database),
         )?;
-        Ok(Self {
+        let mut stack = Self {
             settings,
             orders_database,
             payments_database,
             vhost,
             logs: tempfile::tempdir().context("cannot make a folder for logs")?,
-            ports,
+            ports: BTreeMap::from([(Service::Gateway.first(), gateway)]),
+            ways: Ways::default(),
             running: BTreeMap::new(),
             topology_since: None,
             deaths: BTreeMap::new(),
             client,
             databases,
             sandbox,
-        })
+        };
+        for service in Service::ALL {
+            stack.admit(service.first()).await?;
+        }
+        if stack.settings.ordinary_login {
+            stack.make_logins().await?;
+        }
+        Ok(stack)
+    }
+
+    /// Gives a process its ports and ways, which stay its own while it is down.
+    async fn admit(&mut self, instance: Instance) -> anyhow::Result<()> {
+        let ports = match self.ports.get(&instance) {
+            Some(ports) => *ports,
+            None => *self.ports.entry(instance).or_insert(Ports::choose()?),
+        };
+        self.ways.admit(instance, &self.sandbox).await?;
+        if self.settings.balanced && instance.service != Service::Gateway {
+            self.ways.balance(instance.service, ports.api).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a user for each database, who owns it and may do no more.
+    async fn make_logins(&self) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.sandbox.postgres.url("postgres")).await?;
+        for database in [&self.orders_database, &self.payments_database] {
+            let password = self.sandbox.postgres.password().replace('\'', "''");
+            let make = AssertSqlSafe(format!(
+                "create role \"{database}\" login password '{password}'; \
+                 alter database \"{database}\" owner to \"{database}\""
+            ));
+            sqlx::raw_sql(make)
+                .execute(&mut connection)
+                .await
+                .context("cannot make a login")?;
+        }
+        connection.close().await.context("cannot make a login")
+    }
+
+    /// The network of this scenario.
+    pub(crate) fn ways(&self) -> &Ways {
+        &self.ways
+    }
+
+    /// The database of a service.
+    ///
+    /// # Errors
+    /// The gateway has none.
+    pub(crate) fn database_name(&self, service: Service) -> anyhow::Result<&str> {
+        self.database(service)
+            .context("the gateway has no database")
+    }
+
+    /// Where a process serves its own API, past gateway and balancer.
+    ///
+    /// # Errors
+    /// If it was never started.
+    pub(crate) fn api_port(&self, instance: Instance) -> anyhow::Result<u16> {
+        let ports = self.ports.get(&instance);
+        Ok(ports
+            .with_context(|| format!("{instance} was never started"))?
+            .api)
     }
 
     /// The servers that all scenarios share.
@@ -116,7 +193,10 @@ impl Stack {
 
     /// `http://...` of the gateway.
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports[&Service::Gateway].api)
+        format!(
+            "http://127.0.0.1:{}",
+            self.ports[&Service::Gateway.first()].api
+        )
     }
 
     /// A client of the gateway.
@@ -158,77 +238,80 @@ impl Stack {
         }
     }
 
-    /// Starts a service that does not run, and does not wait for anything.
+    /// Starts a process that does not run, and does not wait for anything.
     ///
     /// # Errors
     /// If it runs, or cannot be started.
-    pub(crate) fn start(&mut self, service: Service) -> anyhow::Result<()> {
+    pub(crate) async fn start(&mut self, instance: Instance) -> anyhow::Result<()> {
         ensure!(
-            !self.running.contains_key(&service),
-            "{service} runs already"
+            !self.running.contains_key(&instance),
+            "{instance} runs already"
         );
-        let mut environment = self.environment(service);
-        if let Some(moment) = self.deaths.remove(&service) {
+        self.admit(instance).await?;
+        let mut environment = self.environment(instance)?;
+        if let Some(moment) = self.deaths.remove(&instance) {
             environment.push(("PAIDONCE_DIES_AT".to_owned(), moment));
         }
-        let process = Process::start(service, &environment, &self.log(service))?;
-        self.running.insert(service, process);
+        let process = Process::start(instance, &environment, &self.log(instance))?;
+        self.running.insert(instance, process);
         Ok(())
     }
 
     /// Lets the next process of a service die at a moment of its work, `NAME` or `NAME:COUNT`.
-    pub(crate) fn dies_at(&mut self, service: Service, moment: String) {
-        self.deaths.insert(service, moment);
+    pub(crate) fn dies_at(&mut self, instance: Instance, moment: String) {
+        self.deaths.insert(instance, moment);
     }
 
-    /// Starts every service that does not run, and waits until all are ready.
+    /// Starts the first process of every service, unless it runs, and waits until all that run are ready.
     ///
     /// # Errors
     /// If one ends, or is not ready in time.
     pub(crate) async fn start_all(&mut self) -> anyhow::Result<()> {
         for service in Service::ALL {
-            if !self.running.contains_key(&service) {
-                self.start(service)?;
+            if !self.running.contains_key(&service.first()) {
+                self.start(service.first()).await?;
             }
         }
-        for service in Service::ALL {
-            self.until_ready(service).await?;
+        let running: Vec<Instance> = self.running.keys().copied().collect();
+        for instance in running {
+            self.until_ready(instance).await?;
         }
         Ok(())
     }
 
-    /// Waits until a running service says that it is ready in every part.
+    /// Waits until a running process says that it is ready in every part.
     ///
     /// # Errors
     /// If it ends instead, or is not ready in time, with what it said last.
-    pub(crate) async fn until_ready(&mut self, service: Service) -> anyhow::Result<()> {
+    pub(crate) async fn until_ready(&mut self, instance: Instance) -> anyhow::Result<()> {
         let stack = &*self;
-        let outcome = eventually(&format!("{service} is ready"), || async move {
-            let answer = stack.health(service, "ready").await?;
+        let outcome = eventually(&format!("{instance} is ready"), || async move {
+            let answer = stack.health(instance, "ready").await?;
             ensure!(answer.status == 200, "it says {}", answer.body);
             Ok(())
         })
         .await;
         self.running
-            .get_mut(&service)
-            .with_context(|| format!("{service} was not started"))?
+            .get_mut(&instance)
+            .with_context(|| format!("{instance} was not started"))?
             .ensure_alive()?;
         outcome?;
-        if service != Service::Gateway && self.topology_since.is_none() {
+        if instance.service != Service::Gateway && self.topology_since.is_none() {
             self.topology_since = Some(Instant::now());
         }
         Ok(())
     }
 
-    /// What a service's ops port answers to `GET /health/WORD`.
+    /// What a process's ops port answers to `GET /health/WORD`.
     ///
     /// # Errors
     /// If it does not answer.
-    pub(crate) async fn health(&self, service: Service, word: &str) -> anyhow::Result<Answer> {
-        let client = Client::with_timeout(
-            &format!("http://127.0.0.1:{}", self.ports[&service].ops),
-            ASK_LIMIT,
-        )?;
+    pub(crate) async fn health(&self, instance: Instance, word: &str) -> anyhow::Result<Answer> {
+        let ports = self.ports.get(&instance);
+        let ops = ports
+            .with_context(|| format!("{instance} was never started"))?
+            .ops;
+        let client = Client::with_timeout(&format!("http://127.0.0.1:{ops}"), ASK_LIMIT)?;
         Ok(client
             .send("GET", &format!("/health/{word}"), None)
             .await
@@ -255,32 +338,51 @@ impl Stack {
         .await
     }
 
-    /// Whether a service has been started and neither killed nor stopped since.
-    pub(crate) fn runs(&self, service: Service) -> bool {
-        self.running.contains_key(&service)
+    /// Whether a process has been started and neither killed nor stopped since.
+    pub(crate) fn runs(&self, instance: Instance) -> bool {
+        self.running.contains_key(&instance)
     }
 
-    /// Takes a running service out of the stack, to be killed or stopped.
+    /// Takes a running process out of the stack, to be killed or stopped.
     ///
     /// # Errors
     /// If it does not run.
-    pub(crate) fn take(&mut self, service: Service) -> anyhow::Result<Process> {
+    pub(crate) fn take(&mut self, instance: Instance) -> anyhow::Result<Process> {
         self.running
-            .remove(&service)
-            .with_context(|| format!("{service} does not run"))
+            .remove(&instance)
+            .with_context(|| format!("{instance} does not run"))
+    }
+
+    /// A running process, to be frozen, thawed or limited.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub(crate) fn process(&mut self, instance: Instance) -> anyhow::Result<&mut Process> {
+        self.running
+            .get_mut(&instance)
+            .with_context(|| format!("{instance} does not run"))
+    }
+
+    /// Undoes what was done to the network and to processes that still run.
+    pub(crate) fn heal(&self) {
+        self.ways.heal();
+        for process in self.running.values() {
+            // One that has ended by itself is reported by whoever waits for it.
+            process.thaw().ok();
+        }
     }
 
     /// The end of every service's log.
     pub(crate) fn last_logs(&self) -> String {
         let mut text = String::new();
-        for service in Service::ALL {
-            let Ok(log) = std::fs::read_to_string(self.log(service)) else {
+        for instance in self.ports.keys().copied() {
+            let Ok(log) = std::fs::read_to_string(self.log(instance)) else {
                 continue;
             };
             let lines: Vec<&str> = log.lines().collect();
             let shown = &lines[lines.len().saturating_sub(LOG_LINES)..];
             text.push_str(&format!(
-                "--- {service}: last {} of {} lines\n",
+                "--- {instance}: last {} of {} lines\n",
                 shown.len(),
                 lines.len()
             ));
@@ -309,39 +411,52 @@ impl Stack {
                 .execute(&mut connection)
                 .await
                 .context("cannot drop a database")?;
+            let drop = AssertSqlSafe(format!("drop role if exists \"{database}\""));
+            sqlx::raw_sql(drop)
+                .execute(&mut connection)
+                .await
+                .context("cannot drop a login")?;
         }
         connection.close().await.context("cannot drop a database")
     }
 
-    fn log(&self, service: Service) -> PathBuf {
-        self.logs.path().join(format!("{service}.log"))
+    fn log(&self, instance: Instance) -> PathBuf {
+        self.logs.path().join(format!("{instance}.log"))
     }
 
-    /// All that a service is told. What is not said here has the default that the contract gives it.
-    fn environment(&self, service: Service) -> Vec<(String, String)> {
+    /// `http://...` at which the gateway finds a service.
+    fn upstream(&self, service: Service) -> String {
+        let direct = self.ports[&service.first()].api;
+        let balancer = self.ways.balancer(service);
+        let port = balancer.map_or(direct, |proxy| proxy.address().port());
+        format!("http://127.0.0.1:{port}")
+    }
+
+    /// All that a process is told. What is not said here has the default that the contract gives it.
+    fn environment(&self, instance: Instance) -> anyhow::Result<Vec<(String, String)>> {
+        let service = instance.service;
         let mut told = passed_through();
         let mut tell = |name: &str, value: &str| told.push((name.to_owned(), value.to_owned()));
         let address = |port: u16| format!("127.0.0.1:{port}");
         let prefix = service.command().to_uppercase();
-        let Ports { api, ops } = self.ports[&service];
+        let Ports { api, ops } = self.ports[&instance];
         tell(&format!("{prefix}__LISTEN"), &address(api));
         tell(&format!("{prefix}__OPS_LISTEN"), &address(ops));
         let Some(database) = self.database(service) else {
-            tell(
-                "ORDERS_SERVICE_URL",
-                &format!("http://{}", address(self.ports[&Service::Orders].api)),
-            );
-            tell(
-                "PAYMENTS_SERVICE_URL",
-                &format!("http://{}", address(self.ports[&Service::Payments].api)),
-            );
-            return told;
+            tell("ORDERS_SERVICE_URL", &self.upstream(Service::Orders));
+            tell("PAYMENTS_SERVICE_URL", &self.upstream(Service::Payments));
+            return Ok(told);
         };
         let (postgres, rabbitmq) = (&self.sandbox.postgres, &self.sandbox.rabbitmq);
+        let port = |far| anyhow::Ok(self.ways.to(instance, far)?.address().port().to_string());
+        let user = match self.settings.ordinary_login {
+            true => database,
+            false => postgres.user(),
+        };
         for (name, value) in [
             ("HOST", postgres.host()),
-            ("PORT", &postgres.port().to_string()),
-            ("USER", postgres.user()),
+            ("PORT", &port(Far::Database)?),
+            ("USER", user),
             ("PASSWORD", postgres.password()),
             ("NAME", database),
         ] {
@@ -349,7 +464,7 @@ impl Stack {
         }
         for (name, value) in [
             ("HOST", rabbitmq.host()),
-            ("PORT", &rabbitmq.port().to_string()),
+            ("PORT", &port(Far::Broker)?),
             ("USER", rabbitmq.user()),
             ("PASSWORD", rabbitmq.password()),
             ("VHOST", &self.vhost),
@@ -359,7 +474,10 @@ impl Stack {
         if service == Service::Orders {
             tell("REDRIVE_AFTER", self.settings.redrive_after);
         }
-        told
+        for (_, name, value) in self.settings.told.iter().filter(|(to, ..)| *to == service) {
+            tell(name, value);
+        }
+        Ok(told)
     }
 }
 

@@ -9,10 +9,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::Context;
 use contracts::Money;
 use prover::Seen;
-use prover::client::{Answer, Client, Order};
+use prover::client::{Answer, Client, Order, Outcome};
 use prover::duplicator::Duplicator;
 use sandbox::{Link, Sandbox};
 use sqlx::PgConnection;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::parameters::Person;
 use crate::rush::Rush;
@@ -36,6 +38,10 @@ pub(crate) struct Down {
     pub(crate) broker: bool,
     /// The databases' process.
     pub(crate) databases: bool,
+    /// The broker's process stands still.
+    pub(crate) broker_frozen: bool,
+    /// The databases' process stands still.
+    pub(crate) databases_frozen: bool,
 }
 
 /// An order as it was placed.
@@ -68,10 +74,16 @@ pub(crate) struct World {
     pub(crate) answer: Option<Answer>,
     /// Orders that keep coming in meanwhile.
     pub(crate) rush: Option<Rush>,
+    /// An order whose answer is waited for.
+    pub(crate) waits: Option<JoinHandle<Outcome<Order>>>,
     /// Delivers every message twice meanwhile.
     pub(crate) duplicator: Option<Duplicator>,
     /// What must be up again before anything is judged.
     pub(crate) down: Down,
+    /// Connections of clients that say nothing.
+    pub(crate) silent: Vec<TcpStream>,
+    /// The database session whose client does not go on.
+    pub(crate) held_up: Option<i32>,
     /// A session of somebody else that holds what the services need.
     pub(crate) stranger: Option<PgConnection>,
 }
@@ -92,8 +104,11 @@ impl World {
             seen: Seen::default(),
             answer: None,
             rush: None,
+            waits: None,
             duplicator: None,
             down: Down::default(),
+            silent: Vec::new(),
+            held_up: None,
             stranger: None,
         })
     }
@@ -196,13 +211,22 @@ impl World {
             .with_context(|| format!("{} has not ordered anything", person.0))
     }
 
-    /// Brings back every shared server that this scenario took down: those to come need it.
+    /// Brings back all that this scenario took down, cut or froze: the scenarios to come need the shared servers.
     ///
     /// # Errors
     /// If one does not come back.
     pub(crate) async fn restore_servers(&mut self) -> anyhow::Result<()> {
+        if let Some(stack) = &self.stack {
+            stack.heal();
+        }
         self.sandbox.rabbitmq.link().set_link(Link::Up);
         self.sandbox.postgres.link().set_link(Link::Up);
+        if std::mem::take(&mut self.down.broker_frozen) {
+            self.sandbox.rabbitmq.thaw().await?;
+        }
+        if std::mem::take(&mut self.down.databases_frozen) {
+            self.sandbox.postgres.thaw().await?;
+        }
         if std::mem::take(&mut self.down.broker) {
             self.sandbox.rabbitmq.start().await?;
         }

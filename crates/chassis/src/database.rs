@@ -4,6 +4,7 @@
 
 mod again;
 mod migrate;
+mod plans;
 mod pool;
 mod room;
 
@@ -19,6 +20,7 @@ use crate::health::{Health, Scope};
 
 pub use again::again;
 pub use migrate::{MigrateError, migrate};
+pub use plans::minding_plans;
 pub use pool::pool;
 pub use room::{NoRoom, check_room};
 
@@ -196,7 +198,7 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
     }
 }
 
-/// SQLSTATE classes: connection, a plan that does not fit any more (the next one does), read-only
+/// SQLSTATE classes: connection, a plan out of date, read-only
 /// or aborted transaction, login, no such database yet, rollback, resources, lock not available,
 /// operator, system.
 fn passes(code: &str) -> bool {

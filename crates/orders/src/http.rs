@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chassis::coalesce::Coalesce;
-use chassis::database::bounded;
+use chassis::database::{again, bounded};
 use chassis::error::{ApiError, Code, ErrorBody, HTTPValidationError};
 use chassis::extract::{Body, Faults, Path, Query};
 use chassis::http::{both, request_id, traceparent};
@@ -170,12 +170,9 @@ async fn list_orders(State(api): State<Arc<Api>>, query: Query) -> Result<Respon
     faults.finish()?;
     let user_id = UserId(user_id.unwrap_or_default());
     // The first page is read before the answer begins, so that a fault still gets its status.
-    let page = bounded(store::list_orders(
-        &api.pool,
-        user_id,
-        OrderId(i64::MAX),
-        PAGE,
-    ))
+    let page = bounded(again(|| {
+        store::list_orders(&api.pool, user_id, OrderId(i64::MAX), PAGE)
+    }))
     .await?;
     let chunks = stream::try_unfold(Some((page, true)), move |state| {
         let pool = api.pool.clone();
@@ -191,7 +188,7 @@ async fn list_orders(State(api): State<Arc<Api>>, query: Query) -> Result<Respon
             let Some(last) = last else {
                 return Ok(Some((chunk + "]", None)));
             };
-            let next = bounded(store::list_orders(&pool, user_id, last, PAGE)).await?;
+            let next = bounded(again(|| store::list_orders(&pool, user_id, last, PAGE))).await?;
             Ok(Some((chunk, Some((next, false)))))
         }
     });
@@ -241,11 +238,9 @@ async fn get_order(
     let user_id = query.integer("user_id", &mut faults);
     faults.finish()?;
     let (order_id, user_id) = (order_id.unwrap_or_default(), user_id.unwrap_or_default());
-    bounded(store::find_order(
-        &api.pool,
-        OrderId(order_id),
-        UserId(user_id),
-    ))
+    bounded(again(|| {
+        store::find_order(&api.pool, OrderId(order_id), UserId(user_id))
+    }))
     .await?
     .map(|order| Json(order.into()))
     .ok_or_else(|| ApiError::not_found(Code::OrderNotFound, "Order not found"))

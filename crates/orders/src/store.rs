@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chassis::database::minding_plans;
 use contracts::{MessageId, Money, OrderId, OrderUid, PaymentRequested, SCHEMA_VERSION, UserId};
 use postbox::{NewMessage, OutboxRow, RowRef};
 use rust_decimal::Decimal;
@@ -143,13 +144,15 @@ pub(crate) async fn find_order(
     order_id: OrderId,
     user_id: UserId,
 ) -> Result<Option<Order>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
     let row = sqlx::query!(
         "select id, user_id, amount, description, status from orders where id = $1 and user_id = $2",
         order_id.0,
         user_id.0,
     )
-    .fetch_optional(pool)
-    .await?;
+    .fetch_optional(&mut *connection)
+    .await;
+    let row = minding_plans(&mut connection, row).await?;
     row.map(|r| {
         Ok(Order {
             id: OrderId(r.id),
@@ -169,6 +172,7 @@ pub(crate) async fn list_orders(
     below: OrderId,
     limit: i64,
 ) -> Result<Vec<Order>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
     let rows = sqlx::query!(
         r#"
         select id, user_id, amount, description, status
@@ -181,8 +185,9 @@ pub(crate) async fn list_orders(
         below.0,
         limit,
     )
-    .fetch_all(pool)
-    .await?;
+    .fetch_all(&mut *connection)
+    .await;
+    let rows = minding_plans(&mut connection, rows).await?;
     rows.into_iter()
         .map(|r| {
             Ok(Order {
@@ -310,8 +315,9 @@ pub(crate) async fn claim_unanswered(
         window,
         HOPELESS_AFTER,
     )
-    .fetch_all(transaction)
-    .await?;
+    .fetch_all(&mut *transaction)
+    .await;
+    let rows = minding_plans(transaction, rows).await?;
     rows.into_iter()
         .map(|r| {
             Ok(Unanswered {

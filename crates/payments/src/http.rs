@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use chassis::database::bounded;
+use chassis::database::{again, bounded};
 use chassis::error::{ApiError, Code, ErrorBody, HTTPValidationError};
 use chassis::extract::{Body, Faults, Path};
 use chassis::http::both;
@@ -185,7 +185,7 @@ async fn get_account(
     let user_id = path.integer("user_id", &mut faults);
     faults.finish()?;
     let user_id = UserId(user_id.ok_or_else(unread)?);
-    bounded(store::find_account(&api.pool, user_id))
+    bounded(again(|| store::find_account(&api.pool, user_id)))
         .await?
         .map(|account| Json(account.into()))
         .ok_or_else(|| ApiError::not_found(Code::AccountNotFound, "Account not found"))

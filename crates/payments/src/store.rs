@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chassis::database::minding_plans;
 use contracts::{
     DeclineReason, MessageId, Money, OrderId, OrderUid, Outcome, PaymentSettled, SCHEMA_VERSION,
     UserId,
@@ -28,6 +29,7 @@ pub(crate) async fn insert_account(
     pool: &PgPool,
     user_id: UserId,
 ) -> Result<Option<Account>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
     let row = sqlx::query!(
         r#"
         insert into accounts (user_id) values ($1)
@@ -36,8 +38,9 @@ pub(crate) async fn insert_account(
         "#,
         user_id.0,
     )
-    .fetch_optional(pool)
-    .await?;
+    .fetch_optional(&mut *connection)
+    .await;
+    let row = minding_plans(&mut connection, row).await?;
     row.map(|r| {
         Ok(Account {
             id: r.id,
@@ -53,12 +56,14 @@ pub(crate) async fn find_account(
     pool: &PgPool,
     user_id: UserId,
 ) -> Result<Option<Account>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
     let row = sqlx::query!(
         "select id, user_id, balance from accounts where user_id = $1",
         user_id.0,
     )
-    .fetch_optional(pool)
-    .await?;
+    .fetch_optional(&mut *connection)
+    .await;
+    let row = minding_plans(&mut connection, row).await?;
     row.map(|r| {
         Ok(Account {
             id: r.id,
@@ -75,6 +80,7 @@ pub(crate) async fn add_deposit(
     user_id: UserId,
     amount: Money,
 ) -> Result<Option<Account>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
     let row = sqlx::query!(
         r#"
         with a as (
@@ -91,8 +97,9 @@ pub(crate) async fn add_deposit(
         user_id.0,
         amount.as_decimal(),
     )
-    .fetch_optional(pool)
-    .await?;
+    .fetch_optional(&mut *connection)
+    .await;
+    let row = minding_plans(&mut connection, row).await?;
     row.map(|r| {
         Ok(Account {
             id: r.id,

@@ -1,5 +1,7 @@
 //! Which database errors pass by themselves. Decided by SQLSTATE, never by text.
 
+use sqlx::{Connection as _, PgConnection};
+
 /// Whether the same statement may succeed later without anybody changing the data: a server
 /// that is down, starting, full, read-only or locked, a lost connection, a deadlock, a missing
 /// table or permission. Such a failure is waited out and never counts as an attempt.
@@ -27,14 +29,38 @@ pub fn is_transient_code(code: Option<&str>) -> bool {
         return true;
     };
     let class = code.get(..2).unwrap_or_default();
-    // 08 connection, 25 read-only or aborted, 28 login, 3D no database, 40 rollback, 42 missing
+    // 0A a plan out of date, 08 connection, 25 read-only or aborted, 28 login, 3D no database, 40 rollback, 42 missing
     // table or right (a migration under way), 53 resources, 55 not in the right state, 57
     // operator, 58 system, XX internal
     matches!(
         class,
-        "08" | "25" | "28" | "3D" | "40" | "42" | "53" | "55" | "57" | "58" | "XX"
+        "0A" | "08" | "25" | "28" | "3D" | "40" | "42" | "53" | "55" | "57" | "58" | "XX"
     ) || code == UNIQUE_VIOLATION
 }
 
 /// Two transactions met on one key. Tried again, the second one sees the first.
 const UNIQUE_VIOLATION: &str = "23505";
+
+/// A table has changed under a plan that the connection keeps: "cached plan must not change
+/// result type". It would answer the same for as long as it lives.
+const STALE_PLAN: &str = "0A000";
+
+/// Passes a result on, and throws the connection's plans away if they were to blame.
+pub(crate) async fn minding_plans<T>(
+    connection: &mut PgConnection,
+    result: Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    if let Err(error) = &result {
+        forget_stale_plans(connection, error).await;
+    }
+    result
+}
+
+/// Throws the plans of a connection away if the error says that they are out of date.
+pub(crate) async fn forget_stale_plans(connection: &mut PgConnection, error: &sqlx::Error) {
+    let code = error.as_database_error().and_then(|error| error.code());
+    if code.as_deref() == Some(STALE_PLAN) {
+        // If this fails the connection is broken, and its pool finds out by itself.
+        connection.clear_cached_statements().await.ok();
+    }
+}

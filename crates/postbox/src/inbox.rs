@@ -141,7 +141,15 @@ pub(crate) async fn take_in<H: Handler>(
             answers: Vec::new(),
         }
     } else {
-        handler.handle(&mut transaction, &batch).await?
+        match handler.handle(&mut transaction, &batch).await {
+            Ok(handled) => handled,
+            Err(error) => {
+                if let HandleError::Store(error) = &error {
+                    fault::forget_stale_plans(&mut transaction, error).await;
+                }
+                return Err(error);
+            }
+        }
     };
     if handled.verdicts.len() != batch.len() {
         return Err(HandleError::Broken("one verdict for each message".into()));

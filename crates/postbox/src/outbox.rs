@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::backoff;
+use crate::fault;
 use crate::message::{NewMessage, OutboxRow, RowRef};
 use crate::parked::{self, Parked, Unreadable};
 
@@ -113,6 +114,7 @@ pub fn pair(messages: Vec<NewMessage>, stored: impl IntoIterator<Item = Stored>)
 /// Takes up to `limit` rows that are due and leases them to us. A `due_at` absurdly far ahead
 /// (the database's clock was set back) counts as due.
 pub(crate) async fn claim_due(pool: &PgPool, limit: i64) -> Result<Vec<OutboxRow>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
     let rows = sqlx::query!(
         r#"
         with due as (
@@ -136,8 +138,9 @@ pub(crate) async fn claim_due(pool: &PgPool, limit: i64) -> Result<Vec<OutboxRow
         "#,
         limit,
     )
-    .fetch_all(pool)
-    .await?;
+    .fetch_all(&mut *connection)
+    .await;
+    let rows = fault::minding_plans(&mut connection, rows).await?;
     let mut rows: Vec<OutboxRow> = rows
         .into_iter()
         .map(|r| OutboxRow {
@@ -166,6 +169,7 @@ pub(crate) async fn read_back(
     let Some(bounds) = Bounds::of(rows) else {
         return Ok(Vec::new());
     };
+    let mut connection = pool.acquire().await?;
     let read = sqlx::query!(
         r#"
         select id, created_at, due_at, message_id, kind, schema_version, body,
@@ -181,8 +185,9 @@ pub(crate) async fn read_back(
         bounds.due_first,
         bounds.due_last,
     )
-    .fetch_all(pool)
-    .await?;
+    .fetch_all(&mut *connection)
+    .await;
+    let read = fault::minding_plans(&mut connection, read).await?;
     Ok(read
         .into_iter()
         .map(|r| OutboxRow {
@@ -286,14 +291,7 @@ pub(crate) async fn park(
     if taken == 0 {
         return Ok(false);
     }
-    let message = Parked {
-        message_id: Some(row.message_id.to_string()),
-        kind: Some(row.kind.clone()),
-        body: row.body.clone().into_bytes(),
-        traceparent: row.traceparent.clone(),
-        request_id: row.request_id.clone(),
-        why,
-    };
+    let message = Parked::unsent(row, why);
     parked::park(&mut transaction, queue, vec![message]).await?;
     transaction.commit().await?;
     Ok(true)

@@ -4,14 +4,19 @@
 //! Not here: anything that knows PostgreSQL or AMQP.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+
+use crate::server::lock;
+
+/// A server that has begun to answer and then says nothing for this long has finished its answer.
+const ANSWERED: Duration = Duration::from_millis(200);
 
 /// What the network between the clients and the server does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,24 +26,88 @@ pub enum Link {
     /// Bytes are held back in both directions and connections stay open (a partition). New connections are accepted
     /// and get no answer.
     Stalled,
+    /// As [`Stalled`](Self::Stalled), but only from the clients to the server: what the server says arrives.
+    RequestsHeld,
+    /// As [`Stalled`](Self::Stalled), but only from the server to the clients: it acts on what it is told, and nobody
+    /// hears of it.
+    AnswersHeld,
     /// Open connections are closed, and new ones are accepted and closed at once.
     Down,
+    /// As [`Down`](Self::Down), by a reset: what was under way is thrown away.
+    Reset,
+}
+
+impl Link {
+    fn ends_connections(self) -> bool {
+        matches!(self, Self::Down | Self::Reset)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Weather {
     link: Link,
     delay: Duration,
+    slice: usize,
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    ToServer,
+    ToClient,
+}
+
+impl Weather {
+    fn holds(self, direction: Direction) -> bool {
+        match self.link {
+            Link::Stalled => true,
+            Link::RequestsHeld => direction == Direction::ToServer,
+            Link::AnswersHeld => direction == Direction::ToClient,
+            Link::Up | Link::Down | Link::Reset => false,
+        }
+    }
+}
+
+/// A request that is to be answered in vain.
+#[derive(Debug, Default)]
+struct Trap {
+    marker: Mutex<Option<Vec<u8>>>,
+    sprung: AtomicUsize,
+}
+
+impl Trap {
+    /// Whether these bytes hold the marker; only the first who asks so is told.
+    fn springs(&self, bytes: &[u8]) -> bool {
+        let mut marker = lock(&self.marker);
+        let found = marker
+            .as_ref()
+            .is_some_and(|marker| bytes.windows(marker.len()).any(|window| window == marker));
+        if found {
+            *marker = None;
+        }
+        found
+    }
+
+    fn marker_length(&self) -> usize {
+        lock(&self.marker).as_ref().map_or(0, Vec::len)
+    }
 }
 
 /// A port on loopback that leads to a server. Dropping it closes the port and all connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    target: Arc<watch::Sender<SocketAddr>>,
-    weather: Arc<watch::Sender<Weather>>,
-    open: Arc<AtomicUsize>,
+    inside: Arc<Inside>,
     task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Inside {
+    targets: Mutex<Vec<SocketAddr>>,
+    next: AtomicUsize,
+    weather: watch::Sender<Weather>,
+    open: AtomicUsize,
+    trap: Trap,
 }
 
 impl Proxy {
@@ -49,23 +118,21 @@ impl Proxy {
     pub async fn start(target: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let target = Arc::new(watch::Sender::new(target));
-        let weather = Arc::new(watch::Sender::new(Weather {
-            link: Link::Up,
-            delay: Duration::ZERO,
-        }));
-        let open = Arc::new(AtomicUsize::new(0));
-        let task = tokio::spawn(accept(
-            listener,
-            Arc::clone(&target),
-            Arc::clone(&weather),
-            Arc::clone(&open),
-        ));
+        let inside = Arc::new(Inside {
+            targets: Mutex::new(vec![target]),
+            next: AtomicUsize::new(0),
+            weather: watch::Sender::new(Weather {
+                link: Link::Up,
+                delay: Duration::ZERO,
+                slice: usize::MAX,
+            }),
+            open: AtomicUsize::new(0),
+            trap: Trap::default(),
+        });
+        let task = tokio::spawn(accept(listener, Arc::clone(&inside)));
         Ok(Self {
             address,
-            target,
-            weather,
-            open,
+            inside,
             task,
         })
     }
@@ -77,28 +144,55 @@ impl Proxy {
 
     /// Where new connections lead from now on.
     pub fn set_target(&self, target: SocketAddr) {
-        self.target.send_replace(target);
+        self.set_targets(vec![target]);
+    }
+
+    /// Where new connections lead from now on: to these in turn, and past those that refuse.
+    pub fn set_targets(&self, targets: Vec<SocketAddr>) {
+        *lock(&self.inside.targets) = targets;
     }
 
     /// Changes the network, for open connections too.
     pub fn set_link(&self, link: Link) {
-        self.weather.send_modify(|weather| weather.link = link);
+        self.inside
+            .weather
+            .send_modify(|weather| weather.link = link);
     }
 
     /// What [`set_link`](Self::set_link) said last.
     pub fn link(&self) -> Link {
-        self.weather.borrow().link
+        self.inside.weather.borrow().link
     }
 
     /// How long each portion of at most 64 KiB is held before it goes on, in each direction: a latency, and with it a
     /// limit on the throughput of one connection. Zero at first.
     pub fn set_delay(&self, delay: Duration) {
-        self.weather.send_modify(|weather| weather.delay = delay);
+        self.inside
+            .weather
+            .send_modify(|weather| weather.delay = delay);
+    }
+
+    /// Passes everything on in pieces of at most so many bytes, each as a segment of its own.
+    pub fn set_slice(&self, bytes: usize) {
+        self.inside
+            .weather
+            .send_modify(|weather| weather.slice = bytes.max(1));
+    }
+
+    /// Sets a trap for the next client that sends these bytes: the server gets all of the request and answers it, and
+    /// the client's connection is reset in place of the answer. It closes once.
+    pub fn lose_answer_to(&self, request: &[u8]) {
+        *lock(&self.inside.trap.marker) = (!request.is_empty()).then(|| request.to_vec());
+    }
+
+    /// How many answers were lost in such a trap, to assert that it bites.
+    pub fn answers_lost(&self) -> usize {
+        self.inside.trap.sprung.load(Ordering::SeqCst)
     }
 
     /// How many clients are connected now, to assert that a cut bites.
     pub fn open_connections(&self) -> usize {
-        self.open.load(Ordering::SeqCst)
+        self.inside.open.load(Ordering::SeqCst)
     }
 }
 
@@ -108,12 +202,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    target: Arc<watch::Sender<SocketAddr>>,
-    weather: Arc<watch::Sender<Weather>>,
-    open: Arc<AtomicUsize>,
-) {
+async fn accept(listener: TcpListener, inside: Arc<Inside>) {
     // Dropped with this task, and then every connection is closed.
     let mut connections = JoinSet::new();
     loop {
@@ -122,93 +211,149 @@ async fn accept(
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        let (server, weather) = (*target.borrow(), weather.subscribe());
-        let counted = Counted::new(&open);
-        connections.spawn(async move {
-            serve(client, server, weather).await;
-            drop(counted);
-        });
+        let counted = Counted::new(&inside);
+        connections.spawn(async move { serve(client, &counted.0).await });
         while connections.try_join_next().is_some() {}
     }
 }
 
 /// Counts also when its task is aborted.
-struct Counted(Arc<AtomicUsize>);
+struct Counted(Arc<Inside>);
 
 impl Counted {
-    fn new(open: &Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(open))
+    fn new(inside: &Arc<Inside>) -> Self {
+        inside.open.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(inside))
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-async fn serve(client: TcpStream, server: SocketAddr, weather: watch::Receiver<Weather>) {
-    let mut until_down = weather.clone();
-    tokio::select! {
-        () = connect_and_pump(client, server, weather) => {}
-        _ = until_down.wait_for(|weather| weather.link == Link::Down) => {}
+async fn serve(mut client: TcpStream, inside: &Inside) {
+    let mut weather = inside.weather.subscribe();
+    let mut until_over = weather.clone();
+    let reset = tokio::select! {
+        reset = connect_and_pump(&mut client, inside, &mut weather) => reset,
+        over = until_over.wait_for(|weather| weather.link.ends_connections()) => {
+            over.is_ok_and(|weather| weather.link == Link::Reset)
+        }
+    };
+    if reset {
+        // Without it a closed connection still delivers what was written before.
+        client.set_zero_linger().ok();
     }
 }
 
+/// The next server in turn that does not refuse.
+async fn connect(inside: &Inside) -> Option<TcpStream> {
+    let targets = lock(&inside.targets).clone();
+    for _ in 0..targets.len() {
+        let turn = inside.next.fetch_add(1, Ordering::Relaxed) % targets.len();
+        if let Ok(server) = TcpStream::connect(targets[turn]).await {
+            return Some(server);
+        }
+    }
+    None
+}
+
+/// Returns when one side is gone; true if the client's connection is to be reset.
 async fn connect_and_pump(
-    client: TcpStream,
-    server: SocketAddr,
-    mut weather: watch::Receiver<Weather>,
-) {
+    client: &mut TcpStream,
+    inside: &Inside,
+    weather: &mut watch::Receiver<Weather>,
+) -> bool {
     // A partitioned server does not see new clients.
-    if reachable(&mut weather).await.is_err() {
-        return;
+    let unseen = weather.wait_for(|weather| weather.link != Link::Stalled);
+    if unseen.await.is_err() {
+        return false;
     }
-    let Ok(server) = TcpStream::connect(server).await else {
-        return;
+    let Some(mut server) = connect(inside).await else {
+        return false;
     };
     // Else a small message waits for the acknowledgement of the one before it, on a hop that has no network.
     if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
-        return;
+        return false;
     }
-    let (client_read, client_write) = client.into_split();
-    let (server_read, server_write) = server.into_split();
+    let (client_read, client_write) = client.split();
+    let (server_read, server_write) = server.split();
+    let caught = AtomicBool::new(false);
+    let pump = |direction| Pump {
+        direction,
+        weather: weather.clone(),
+        trap: &inside.trap,
+        caught: &caught,
+    };
     tokio::select! {
-        () = pump(client_read, server_write, weather.clone()) => {}
-        () = pump(server_read, client_write, weather) => {}
+        () = pump(Direction::ToServer).run(client_read, server_write) => {}
+        () = pump(Direction::ToClient).run(server_read, client_write) => {}
     }
+    caught.load(Ordering::SeqCst)
 }
 
-async fn reachable(
-    weather: &mut watch::Receiver<Weather>,
-) -> Result<Duration, watch::error::RecvError> {
-    let weather = weather
-        .wait_for(|weather| weather.link != Link::Stalled)
-        .await?;
-    Ok(weather.delay)
+/// One direction of one connection.
+struct Pump<'a> {
+    direction: Direction,
+    weather: watch::Receiver<Weather>,
+    trap: &'a Trap,
+    /// Whether this connection's request is in the trap.
+    caught: &'a AtomicBool,
 }
 
-async fn pump(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    mut weather: watch::Receiver<Weather>,
-) {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let Ok(count @ 1..) = from.read(&mut buffer).await else {
-            // A partition also hides that the other side has gone.
-            reachable(&mut weather).await.ok();
-            return;
-        };
-        let Ok(delay) = reachable(&mut weather).await else {
-            return;
-        };
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+impl Pump<'_> {
+    async fn run(mut self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+        let mut buffer = vec![0; 64 * 1024];
+        // The end of what was sent before: a marker may stand across two portions.
+        let mut tail = Vec::new();
+        loop {
+            let Ok(count @ 1..) = from.read(&mut buffer).await else {
+                // A partition also hides that the other side has gone.
+                self.open().await;
+                return;
+            };
+            if self.direction == Direction::ToServer {
+                self.set_off(&mut tail, &buffer[..count]);
+            } else if self.caught.load(Ordering::SeqCst) {
+                while let Ok(Ok(1..)) = tokio::time::timeout(ANSWERED, from.read(&mut buffer)).await
+                {
+                }
+                self.trap.sprung.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            let Some(Weather { delay, slice, .. }) = self.open().await else {
+                return;
+            };
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            for piece in buffer[..count].chunks(slice) {
+                if to.write_all(piece).await.is_err() {
+                    return;
+                }
+            }
         }
-        if to.write_all(&buffer[..count]).await.is_err() {
+    }
+
+    fn set_off(&self, tail: &mut Vec<u8>, portion: &[u8]) {
+        let length = self.trap.marker_length();
+        if length == 0 {
+            tail.clear();
             return;
         }
+        tail.extend_from_slice(portion);
+        if self.trap.springs(tail) {
+            self.caught.store(true, Ordering::SeqCst);
+        }
+        tail.drain(..tail.len().saturating_sub(length - 1));
+    }
+
+    /// Waits until bytes flow this way; `None` if that will never be.
+    async fn open(&mut self) -> Option<Weather> {
+        let direction = self.direction;
+        let flows = self.weather.wait_for(|weather| !weather.holds(direction));
+        Some(*flows.await.ok()?)
     }
 }

@@ -14,7 +14,7 @@ const MIGRATION_LOCK: i64 = 0x7061_6964_6f6e_6365;
 
 #[given(expr = "the database of {service} is being migrated by another process")]
 async fn the_database_is_being_migrated(world: &mut World, service: Which) -> Step {
-    let url = world.prepare().await?.database_url(service.0)?;
+    let url = world.prepare().await?.database_url(service.0.service)?;
     let mut stranger = connect(&url).await?;
     sqlx::query("select pg_advisory_lock($1)")
         .bind(MIGRATION_LOCK)

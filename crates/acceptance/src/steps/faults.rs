@@ -58,6 +58,44 @@ async fn the_databases_are_killed(world: &mut World) -> Step {
     Ok(())
 }
 
+#[when("the databases are stopped while orders are under way")]
+async fn the_databases_are_stopped(world: &mut World) -> Step {
+    until_orders_are_under_way(world).await?;
+    world.stack()?.sandbox().postgres.stop().await?;
+    world.down.databases = true;
+    Ok(())
+}
+
+#[when("the databases are frozen while orders are under way")]
+async fn the_databases_are_frozen(world: &mut World) -> Step {
+    until_orders_are_under_way(world).await?;
+    world.stack()?.sandbox().postgres.freeze().await?;
+    world.down.databases_frozen = true;
+    Ok(())
+}
+
+#[when("the databases are thawed")]
+async fn the_databases_are_thawed(world: &mut World) -> Step {
+    world.stack()?.sandbox().postgres.thaw().await?;
+    world.down.databases_frozen = false;
+    Ok(())
+}
+
+#[when("the broker is frozen while orders are under way")]
+async fn the_broker_is_frozen(world: &mut World) -> Step {
+    until_orders_are_under_way(world).await?;
+    world.stack()?.sandbox().rabbitmq.freeze().await?;
+    world.down.broker_frozen = true;
+    Ok(())
+}
+
+#[when("the broker is thawed")]
+async fn the_broker_is_thawed(world: &mut World) -> Step {
+    world.stack()?.sandbox().rabbitmq.thaw().await?;
+    world.down.broker_frozen = false;
+    Ok(())
+}
+
 #[when("the databases come back")]
 async fn the_databases_come_back(world: &mut World) -> Step {
     world.stack()?.sandbox().postgres.start().await?;

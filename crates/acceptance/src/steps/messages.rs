@@ -18,7 +18,7 @@ use crate::stack::Stack;
 use crate::world::World;
 
 /// How long a thief takes messages away.
-const THEFT: Duration = Duration::from_secs(1);
+pub(crate) const THEFT: Duration = Duration::from_secs(1);
 
 #[given(expr = "every message is delivered a second time, under {identity}")]
 async fn every_message_twice(world: &mut World, identity: Identity) -> Step {
@@ -150,7 +150,10 @@ async fn something_was_asked_again(world: &mut World) -> Step {
 
 /// Waits until a queue holds a message for every order, with nobody working on them. What the broker tells is a
 /// second old and may be wrong right after its restart, so what it holds is counted again by whoever takes it.
-async fn until_queued(world: &World, queue: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+/// If that does not come about.
+pub(crate) async fn until_queued(world: &World, queue: &str) -> anyhow::Result<()> {
     let stack = world.stack()?;
     let orders = world.placed.len() as u64;
     ensure!(orders > 0, "there is no order");

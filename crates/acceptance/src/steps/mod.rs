@@ -4,7 +4,9 @@
 
 mod accounts;
 mod api;
+mod broker_faults;
 mod crashes;
+mod database_faults;
 mod databases;
 mod documentation;
 mod faults;
@@ -14,3 +16,6 @@ mod orders;
 mod poison;
 mod rush;
 mod services;
+mod settings;
+mod tampering;
+mod ways;

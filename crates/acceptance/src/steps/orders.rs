@@ -186,7 +186,14 @@ async fn each_order_of_one_is_still_open(world: &mut World, person: Person) -> S
 }
 
 /// Places one order for each user in the list, all of them at the same time.
-async fn place_at_once(world: &mut World, users: Vec<i64>, amount: Money) -> anyhow::Result<()> {
+///
+/// # Errors
+/// If one is not accepted.
+pub(crate) async fn place_at_once(
+    world: &mut World,
+    users: Vec<i64>,
+    amount: Money,
+) -> anyhow::Result<()> {
     let client = world.client()?.clone();
     let text = amount.to_string();
     let orders = join_all(

@@ -19,13 +19,25 @@ use crate::world::World;
 
 #[when(expr = "{service} is sent a message {string}")]
 async fn is_sent_poison(world: &mut World, service: Which, fault: String) -> Step {
-    let route = queue_of(service.0)?;
-    let good = good_body(service.0);
+    let route = queue_of(service.0.service)?;
+    let good = good_body(service.0.service);
     let whole = properties(route.kind, Some(MessageId::new()));
     let (body, properties) = match fault.as_str() {
         "that is cut short" => (good[..good.len() / 2].to_owned(), whole),
         "without any content" => (String::new(), whole),
         "without an id" => (good, properties(route.kind, None)),
+        "with an empty id" => (good, whole.with_message_id("".into())),
+        "with an id of 255 signs" => (good, whole.with_message_id("7".repeat(255).into())),
+        "about more money than there can be" => {
+            (good.replace("1.00", "10000000000000000.00"), whole)
+        }
+        "about a fraction of a cent" => (good.replace("1.00", "0.005"), whole),
+        "about what is no number" => (good.replace("1.00", "NaN"), whole),
+        "about a customer with an impossible number" => {
+            let number = i64::MAX.to_string();
+            let user = format!("\"user_id\":{number}");
+            (good.replace(&user, &format!("{user}0")), whole)
+        }
         "with an id that is none" => (good, whole.with_message_id("42".into())),
         "of an unknown type" => (good, whole.with_type("payment.imagined".into())),
         "of a version to come" => (good, whole.with_headers(version(2))),
@@ -49,10 +61,10 @@ async fn nothing_was_parked(world: &mut World) -> Step {
 
 #[then(expr = "{service} has parked it as {word}")]
 async fn has_parked_it(world: &mut World, service: Which, reason: String) -> Step {
-    let queue = queue_of(service.0)?.queue;
+    let queue = queue_of(service.0.service)?.queue;
     let (stack, reason) = (world.stack()?, reason.as_str());
     eventually("the message is parked", || async move {
-        let parked = audit::parked(stack, service.0).await?;
+        let parked = audit::parked(stack, service.0.service).await?;
         ensure!(!parked.is_empty(), "nothing is parked");
         let as_expected =
             parked.len() == 1 && parked[0].queue == queue && parked[0].reason == reason;

@@ -82,14 +82,28 @@ async fn customers_are_turned_away(world: &mut World) -> Step {
     Ok(())
 }
 
+#[then(expr = "{int} more orders are accepted all the same")]
+async fn more_are_accepted(world: &mut World, count: u64) -> Step {
+    let rush = world.rush.as_ref().context("no orders come in")?;
+    let before = rush.accepted();
+    eventually("more orders are accepted", || async move {
+        let more = rush.accepted() - before;
+        ensure!(more >= count, "{more} were: {}", rush.last_failure());
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
 #[then("no customer is turned away")]
 async fn no_customer_is_turned_away(world: &mut World) -> Step {
     let rush = world.rush.as_ref().context("no orders come in")?;
     require!(
         rush.failed() == 0,
-        "{} orders were not accepted, {} were",
+        "{} orders were not accepted, {} were: {}",
         rush.failed(),
-        rush.accepted()
+        rush.accepted(),
+        rush.last_failure()
     );
     Ok(())
 }

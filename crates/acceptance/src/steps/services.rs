@@ -9,6 +9,7 @@ use prover::quiescence;
 use crate::eventually::eventually;
 use crate::failed::{Step, require};
 use crate::parameters::Which;
+use crate::process::Instance;
 use crate::world::World;
 
 /// How long an orderly stop may take (fault E1).
@@ -40,13 +41,66 @@ async fn orders_asks_again_soon(world: &mut World) -> Step {
 #[given(expr = "{service} starts")]
 #[when(expr = "{service} starts")]
 async fn a_service_starts(world: &mut World, service: Which) -> Step {
-    Ok(world.prepare().await?.start(service.0)?)
+    Ok(world.prepare().await?.start(service.0).await?)
+}
+
+#[given(expr = "{service} is running")]
+async fn a_service_is_running(world: &mut World, service: Which) -> Step {
+    let stack = world.stack_mut()?;
+    stack.start(service.0).await?;
+    Ok(stack.until_ready(service.0).await?)
+}
+
+#[when(expr = "{int} {service} processes start at once")]
+async fn many_start_at_once(world: &mut World, count: u8, service: Which) -> Step {
+    let stack = world.prepare().await?;
+    for number in 1..=count {
+        stack
+            .start(Instance {
+                number,
+                ..service.0
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+#[then(expr = "all {int} {service} processes are ready")]
+async fn all_are_ready(world: &mut World, count: u8, service: Which) -> Step {
+    let stack = world.stack_mut()?;
+    for number in 1..=count {
+        stack
+            .until_ready(Instance {
+                number,
+                ..service.0
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+#[when(expr = "{service} is frozen")]
+async fn a_service_is_frozen(world: &mut World, service: Which) -> Step {
+    Ok(world.stack_mut()?.process(service.0)?.freeze().await?)
+}
+
+#[when(expr = "{service} is frozen while orders are under way")]
+async fn a_service_is_frozen_in_mid_flight(world: &mut World, service: Which) -> Step {
+    until_orders_are_under_way(world).await?;
+    Ok(world.stack_mut()?.process(service.0)?.freeze().await?)
+}
+
+#[when(expr = "{service} is thawed")]
+async fn a_service_is_thawed(world: &mut World, service: Which) -> Step {
+    let stack = world.stack_mut()?;
+    stack.process(service.0)?.thaw()?;
+    Ok(stack.until_ready(service.0).await?)
 }
 
 #[when(expr = "{service} starts again")]
 async fn a_service_starts_again(world: &mut World, service: Which) -> Step {
     let stack = world.stack_mut()?;
-    stack.start(service.0)?;
+    stack.start(service.0).await?;
     Ok(stack.until_ready(service.0).await?)
 }
 
@@ -55,7 +109,7 @@ async fn a_service_starts_again(world: &mut World, service: Which) -> Step {
 async fn every_service_is_ready(world: &mut World) -> Step {
     let stack = world.stack_mut()?;
     for service in crate::process::Service::ALL {
-        stack.until_ready(service).await?;
+        stack.until_ready(service.first()).await?;
     }
     Ok(())
 }

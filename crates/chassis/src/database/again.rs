@@ -4,22 +4,32 @@ use std::time::Duration;
 
 use rand::Rng as _;
 
+use super::plans::is_stale_plan;
+
 /// How often more, before the client is told to try again itself.
 const RETRIES: u32 = 3;
 /// The longest first pause; it doubles. At random, so that two who met do not meet again.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Connections of a pool whose plans are out of date all at once.
+const STALE_PLANS: u32 = 32;
+
 /// Runs a transaction, and runs it anew when the server rolled it back in favour of another one:
-/// deadlock or serialization failure. Such a transaction has had no effect, so there is nothing to
-/// look up first. Any other error is the caller's at once.
+/// deadlock or serialization failure; or when a table has changed under a plan that its connection
+/// had kept, see [`minding_plans`](super::minding_plans). Such a transaction has had no effect, so
+/// there is nothing to look up first. Any other error is the caller's at once.
 pub async fn again<T, F, Fut>(mut work: F) -> Result<T, sqlx::Error>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, sqlx::Error>>,
 {
-    let mut tries = 0;
+    let (mut tries, mut stale_plans) = (0, 0);
     loop {
         let error = match work().await {
+            Err(error) if stale_plans < STALE_PLANS && is_stale_plan(&error) => {
+                stale_plans += 1;
+                continue;
+            }
             Err(error) if tries < RETRIES && lost_to_another(&error) => error,
             done => return done,
         };
@@ -103,6 +113,7 @@ mod tests {
         assert_eq!(runs("40P01", 1).await, (2, true));
         assert_eq!(runs("40001", 3).await, (4, true));
         assert_eq!(runs("40P01", 4).await, (4, false));
+        assert_eq!(runs("0A000", 20).await, (21, true));
     }
 
     #[tokio::test]

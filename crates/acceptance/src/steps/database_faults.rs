@@ -1,0 +1,307 @@
+//! What an administrator, or a fault, does to the databases of one scenario, on a server that others use as well.
+//!
+//! Not here: the server itself (`faults`), and rows that somebody changes (`tampering`).
+
+use anyhow::{Context as _, ensure};
+use cucumber::{given, then, when};
+use sandbox::Link;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use crate::audit;
+use crate::eventually::{eventually, within};
+use crate::failed::{Step, require};
+use crate::parameters::{FarEnd, Person, Which};
+use crate::process::Service;
+use crate::stack::Stack;
+use crate::steps::services::until_orders_are_under_way;
+use crate::steps::ways::way;
+use crate::world::World;
+
+/// How often connections are ended, so that some end in the middle of something.
+const ROUNDS: usize = 5;
+/// The two services that have a database.
+const BOTH: [Service; 2] = [Service::Orders, Service::Payments];
+
+#[given("the services log in as ordinary users")]
+async fn ordinary_users(world: &mut World) -> Step {
+    require!(
+        world.stack().is_err(),
+        "the system has other settings already"
+    );
+    world.settings.ordinary_login = true;
+    Ok(())
+}
+
+#[given("the databases isolate transactions as if one came after the other")]
+async fn serializable(world: &mut World) -> Step {
+    let stack = world.prepare().await?;
+    for service in BOTH {
+        let set = "set default_transaction_isolation = 'serializable'";
+        alter_database(stack, service, set).await?;
+    }
+    Ok(())
+}
+
+#[then("transactions came into each other's way")]
+async fn transactions_collided(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    eventually("a transaction was rolled back", || async move {
+        let rolled_back = statistic(stack, Service::Payments, "xact_rollback").await?;
+        ensure!(rolled_back > 0, "none was");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[then("no transaction came into a deadlock")]
+async fn no_deadlock(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    for service in BOTH {
+        let deadlocks = statistic(stack, service, "deadlocks").await?;
+        require!(deadlocks == 0, "{service} had {deadlocks}");
+    }
+    Ok(())
+}
+
+#[when(
+    expr = "the database connections of {service}'s {word} are ended again and again while orders are under way"
+)]
+async fn connections_are_ended(world: &mut World, service: Which, role: String) -> Step {
+    until_orders_are_under_way(world).await?;
+    let stack = world.stack()?;
+    let name = format!("paidonce-{}-{role}", service.0.service);
+    for _ in 0..ROUNDS {
+        eventually("connections are there, and are ended", || async {
+            let ended = end_connections(stack, service.0.service, &name).await?;
+            ensure!(ended > 0, "there is none of {name}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[when(expr = "the database of {service} lets nobody in any more")]
+async fn nobody_is_let_in(world: &mut World, service: Which) -> Step {
+    let stack = world.stack()?;
+    limit_connections(stack, service.0.service, 0).await?;
+    Ok(end_all(stack, service.0.service).await?)
+}
+
+#[when(expr = "the database of {service} lets everybody in again")]
+async fn everybody_is_let_in(world: &mut World, service: Which) -> Step {
+    Ok(limit_connections(world.stack()?, service.0.service, -1).await?)
+}
+
+#[when("both databases can only be read")]
+async fn read_only(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    for service in BOTH {
+        alter_database(stack, service, "set default_transaction_read_only = on").await?;
+        end_all(stack, service).await?;
+    }
+    Ok(())
+}
+
+#[when("both databases can be written again")]
+async fn writable(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    for service in BOTH {
+        alter_database(stack, service, "reset default_transaction_read_only").await?;
+        end_all(stack, service).await?;
+    }
+    Ok(())
+}
+
+#[then(expr = "{person} can still read her order and her balance, and is told to pay in later")]
+async fn reads_go_on(world: &mut World, person: Person) -> Step {
+    let placed = world.last_order(&person)?;
+    let client = world.client()?;
+    let body = format!(r#"{{"user_id":{},"amount":"1.00"}}"#, placed.user_id);
+    eventually("reads go on, and writes do not", || async {
+        client.order(placed.user_id, placed.id).await.ok()?;
+        client.account(placed.user_id).await.ok()?;
+        let deposit = client.send("POST", "/v1/accounts/deposit", Some(body.clone()));
+        let answer = deposit.await.ok()?;
+        ensure!(
+            answer.status == 503 && answer.headers.contains_key("retry-after"),
+            "a deposit is answered {} {}",
+            answer.status,
+            answer.body
+        );
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[when(
+    expr = "the way from {service} to its database swallows everything in the middle of a transaction"
+)]
+async fn swallowed_in_a_transaction(world: &mut World, service: Which) -> Step {
+    let stack = world.stack()?;
+    let way = way(world, service, FarEnd::Database)?;
+    let held = eventually("a transaction is held up", || async {
+        way.set_link(Link::Stalled);
+        let held = within(HELD_UP, "it waits for its client", || {
+            held_up(stack, service.0.service)
+        })
+        .await;
+        if held.is_err() {
+            way.set_link(Link::Up);
+        }
+        held
+    })
+    .await?;
+    world.held_up = Some(held);
+    Ok(())
+}
+
+#[then(expr = "the database of {service} gives that transaction up")]
+async fn the_transaction_is_given_up(world: &mut World, service: Which) -> Step {
+    let held = world.held_up.context("no transaction is held up")?;
+    let stack = world.stack()?;
+    eventually("the session is gone", || async move {
+        let mut connection = audit::connect(stack, service.0.service).await?;
+        let there: bool =
+            sqlx::query_scalar("select exists (select from pg_stat_activity where pid = $1)")
+                .bind(held)
+                .fetch_one(&mut connection)
+                .await?;
+        connection.close().await?;
+        ensure!(!there, "it is there");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[when("columns are widened while orders are under way")]
+async fn columns_are_widened(world: &mut World) -> Step {
+    until_orders_are_under_way(world).await?;
+    let stack = world.stack()?;
+    for (service, change) in [
+        (Service::Orders, WIDER_ORDERS),
+        (Service::Payments, WIDER_ACCOUNTS),
+    ] {
+        let mut connection = audit::connect(stack, service).await?;
+        for change in [change, WIDER_OUTBOX] {
+            let mut transaction = connection.begin().await?;
+            sqlx::raw_sql(change)
+                .execute(&mut *transaction)
+                .await
+                .with_context(|| format!("cannot change a table of {service}"))?;
+            transaction.commit().await?;
+        }
+        connection.close().await?;
+    }
+    Ok(())
+}
+
+/// As a migration would do it: what depends on a column steps aside for a moment.
+const WIDER_ORDERS: &str = "
+    create temporary table views on commit drop as
+        select pg_get_viewdef('audit.orders') as orders,
+               (select pg_get_triggerdef(oid) from pg_trigger where tgname = 'orders_facts_stay') as stay;
+    drop view audit.orders;
+    drop trigger orders_facts_stay on orders;
+    alter table orders alter column amount type numeric(20, 2);
+    do $$ begin
+        execute 'create view audit.orders as ' || (select orders from views);
+        execute (select stay from views);
+    end $$;
+    select audit_grant();";
+const WIDER_ACCOUNTS: &str = "
+    create temporary table views on commit drop as
+        select pg_get_viewdef('audit.accounts') as accounts;
+    drop view audit.accounts;
+    alter table accounts alter column balance type numeric(20, 2);
+    do $$ begin
+        execute 'create view audit.accounts as ' || (select accounts from views);
+    end $$;
+    select audit_grant();";
+const WIDER_OUTBOX: &str = "alter table outbox_messages alter column kind type varchar(64)";
+
+/// How long it takes until what was under way has settled.
+const HELD_UP: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// A session that has waited in a transaction for a second.
+async fn held_up(stack: &Stack, service: Service) -> anyhow::Result<i32> {
+    let mut connection = audit::connect(stack, service).await?;
+    let held = sqlx::query_scalar(
+        "select pid from pg_stat_activity \
+         where datname = current_database() and state = 'idle in transaction' \
+           and state_change < now() - interval '1 s' limit 1",
+    )
+    .fetch_optional(&mut connection)
+    .await?;
+    let states: Vec<(String, Option<String>)> = sqlx::query_as(
+        "select application_name, state from pg_stat_activity where datname = current_database()",
+    )
+    .fetch_all(&mut connection)
+    .await?;
+    connection.close().await?;
+    held.with_context(|| format!("none is in a transaction: {states:?}"))
+}
+
+async fn alter_database(stack: &Stack, service: Service, how: &str) -> anyhow::Result<()> {
+    let name = stack.database_name(service)?;
+    administer(stack, &format!("alter database \"{name}\" {how}")).await
+}
+
+async fn limit_connections(stack: &Stack, service: Service, limit: i32) -> anyhow::Result<()> {
+    // The login has the database's name.
+    let name = stack.database_name(service)?;
+    administer(
+        stack,
+        &format!("alter role \"{name}\" connection limit {limit}"),
+    )
+    .await
+}
+
+async fn administer(stack: &Stack, statement: &str) -> anyhow::Result<()> {
+    let url = stack.sandbox().postgres.url("postgres");
+    let mut connection = PgConnection::connect(&url).await?;
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
+        .execute(&mut connection)
+        .await
+        .with_context(|| statement.to_owned())?;
+    Ok(connection.close().await?)
+}
+
+/// Ends all sessions of a service.
+async fn end_all(stack: &Stack, service: Service) -> anyhow::Result<()> {
+    let ended = end_connections(stack, service, "paidonce-%").await?;
+    ensure!(ended > 0, "{service} had no connection to its database");
+    Ok(())
+}
+
+async fn end_connections(stack: &Stack, service: Service, name: &str) -> anyhow::Result<i64> {
+    let mut connection = audit::connect(stack, service).await?;
+    let ended = sqlx::query_scalar(
+        "select count(*) from (\
+             select pg_terminate_backend(pid) as ended from pg_stat_activity \
+             where datname = current_database() and application_name like $1 \
+               and application_name not like '%audit') as a \
+         where ended",
+    )
+    .bind(name)
+    .fetch_one(&mut connection)
+    .await
+    .context("cannot end connections")?;
+    connection.close().await?;
+    Ok(ended)
+}
+
+async fn statistic(stack: &Stack, service: Service, column: &str) -> anyhow::Result<i64> {
+    let mut connection = audit::connect(stack, service).await?;
+    let count = sqlx::query_scalar(AssertSqlSafe(format!(
+        "select {column} from pg_stat_database where datname = current_database()"
+    )))
+    .fetch_one(&mut connection)
+    .await
+    .context("cannot read statistics")?;
+    connection.close().await?;
+    Ok(count)
+}

@@ -1,0 +1,279 @@
+//! What somebody does to the data itself: messages with another content, rows that are gone or changed.
+//!
+//! Not here: the network and the servers.
+
+use anyhow::{Context, ensure};
+use contracts::topology::{EXCHANGE, ORDER_RESULTS, PAYMENT_REQUESTS, Route};
+use contracts::{DeclineReason, MessageId, OrderId, Outcome, PaymentSettled, UserId};
+use cucumber::{then, when};
+use prover::amqp::{self, Published, RawMessage, Stolen};
+use prover::client::Status;
+use prover::duplicator::CopyId;
+use prover::{At, judge};
+use sqlx::Connection as _;
+
+use crate::audit;
+use crate::eventually::eventually;
+use crate::failed::{Step, require};
+use crate::parameters::{Identity, Person};
+use crate::process::Service;
+use crate::steps::messages::{THEFT, properties, publish, until_queued};
+use crate::world::World;
+
+#[when(expr = "the opposite result for {person}'s order arrives")]
+async fn the_opposite_result(world: &mut World, person: Person) -> Step {
+    let placed = world.last_order(&person)?;
+    let order = world
+        .client()?
+        .order(placed.user_id, placed.id)
+        .await
+        .ok()?;
+    let (outcome, reason) = match order.status {
+        Status::Finished => (Outcome::Declined, Some(DeclineReason::InsufficientFunds)),
+        Status::Cancelled => (Outcome::Paid, None),
+        Status::New => Err(anyhow::anyhow!("the order has no result yet"))?,
+    };
+    let stack = world.stack()?;
+    let result = PaymentSettled {
+        order_uid: audit::identity(stack, placed.id).await?.order_uid,
+        order_id: OrderId(placed.id),
+        user_id: UserId(placed.user_id),
+        amount: placed.amount,
+        outcome,
+        reason,
+    };
+    let properties = properties(ORDER_RESULTS.kind, Some(MessageId::new()));
+    Ok(publish(stack, ORDER_RESULTS.kind, &result.to_body(), properties).await?)
+}
+
+#[when(expr = "Payments forgets the request for {person}'s order")]
+async fn payments_forgets(world: &mut World, person: Person) -> Step {
+    let placed = world.last_order(&person)?;
+    let stack = world.stack()?;
+    let known = audit::identity(stack, placed.id).await?;
+    let mut connection = audit::connect(stack, Service::Payments).await?;
+    let forgotten = sqlx::query("delete from inbox_messages where message_id = $1")
+        .bind(known.message_id.0)
+        .execute(&mut connection)
+        .await
+        .context("cannot delete an inbox row")?;
+    connection.close().await?;
+    require!(forgotten.rows_affected() == 1, "it never knew the request");
+    Ok(())
+}
+
+#[when("each waiting request gets a field that nobody knows")]
+async fn requests_get_a_field(world: &mut World) -> Step {
+    Ok(replace(world, PAYMENT_REQUESTS, |stolen| vec![with_a_field(stolen)]).await?)
+}
+
+#[when("each waiting result gets a field that nobody knows")]
+async fn results_get_a_field(world: &mut World) -> Step {
+    Ok(replace(world, ORDER_RESULTS, |stolen| vec![with_a_field(stolen)]).await?)
+}
+
+#[when(expr = "each waiting request gets a copy behind it, under {identity}")]
+async fn requests_get_a_copy(world: &mut World, identity: Identity) -> Step {
+    let replaced = replace(world, PAYMENT_REQUESTS, |stolen| {
+        let mut copy = stolen.clone();
+        if matches!(identity.0, CopyId::New) {
+            let id = MessageId::new().to_string();
+            copy.properties = copy.properties.with_message_id(id.into());
+        }
+        vec![stolen, copy]
+    });
+    Ok(replaced.await?)
+}
+
+#[then(expr = "{person}'s order was answered {int} times")]
+async fn was_answered(world: &mut World, person: Person, times: i64) -> Step {
+    let placed = world.last_order(&person)?;
+    let stack = world.stack()?;
+    let known = audit::identity(stack, placed.id).await?;
+    let answers = audit::answers(stack, known.order_uid).await?;
+    require!(answers == times, "it was answered {answers} times");
+    Ok(())
+}
+
+fn with_a_field(mut message: Stolen) -> Stolen {
+    let end = message.body.pop();
+    message.body.extend(br#","mood":{"of":["the day",null]}"#);
+    message.body.extend(end);
+    message
+}
+
+/// Takes all messages out of a queue that nobody reads, and puts others in for each.
+async fn replace(
+    world: &World,
+    route: Route,
+    with: impl Fn(Stolen) -> Vec<Stolen>,
+) -> anyhow::Result<()> {
+    let with = |stolen: Vec<Stolen>| stolen.into_iter().flat_map(&with).collect();
+    replace_all(world, route, with).await
+}
+
+async fn replace_all(
+    world: &World,
+    route: Route,
+    with: impl FnOnce(Vec<Stolen>) -> Vec<Stolen>,
+) -> anyhow::Result<()> {
+    until_queued(world, route.queue).await?;
+    let connection = amqp::connect(&world.stack()?.amqp_url(), "acceptance-forger").await?;
+    let stolen = amqp::steal(&connection, route.queue, THEFT).await?;
+    ensure!(!stolen.is_empty(), "there was nothing to take");
+    for message in with(stolen) {
+        let message = RawMessage {
+            exchange: EXCHANGE.to_owned(),
+            routing_key: message.routing_key,
+            properties: message.properties,
+            body: message.body,
+        };
+        let published = amqp::publish(&connection, &message).await?;
+        ensure!(
+            published == Published::Queued,
+            "the message was {published:?}"
+        );
+    }
+    connection.close(200, "done".into()).await?;
+    Ok(())
+}
+
+#[when(expr = "the unsent messages of Orders are due {word}")]
+async fn are_due(world: &mut World, when: String) -> Step {
+    let shift = match when.as_str() {
+        "far-ahead" => "10 years",
+        "long-ago" => "-10 years",
+        other => Err(anyhow::anyhow!("{other:?} is no time"))?,
+    };
+    let mut connection = audit::connect(world.stack()?, Service::Orders).await?;
+    let moved = sqlx::query(
+        "update outbox_messages set due_at = now() + $1::text::interval where not is_published",
+    )
+    .bind(shift)
+    .execute(&mut connection)
+    .await
+    .context("cannot move a due time")?;
+    connection.close().await?;
+    require!(moved.rows_affected() > 0, "there is no unsent message");
+    Ok(())
+}
+
+#[when("each waiting request is put back twice, the second time in the opposite order")]
+async fn in_the_opposite_order(world: &mut World) -> Step {
+    let replaced = replace_all(world, PAYMENT_REQUESTS, |mut stolen| {
+        let mut backwards = stolen.clone();
+        backwards.reverse();
+        stolen.append(&mut backwards);
+        stolen
+    });
+    Ok(replaced.await?)
+}
+
+#[when("somebody locks all accounts")]
+async fn accounts_are_locked(world: &mut World) -> Step {
+    let mut stranger = audit::connect(world.stack()?, Service::Payments).await?;
+    sqlx::raw_sql("begin; lock table accounts in exclusive mode")
+        .execute(&mut stranger)
+        .await
+        .context("cannot lock the accounts")?;
+    world.stranger = Some(stranger);
+    Ok(())
+}
+
+#[when("the accounts are free again")]
+async fn accounts_are_free(world: &mut World) -> Step {
+    let stranger = world.stranger.take().context("nobody has locked them")?;
+    Ok(stranger.close().await?)
+}
+
+#[then(expr = "{int} requests are in the hands of Payments")]
+async fn in_the_hands_of_payments(world: &mut World, count: u64) -> Step {
+    let stack = world.stack()?;
+    eventually("the requests are delivered", || async move {
+        let rabbitmq = &stack.sandbox().rabbitmq;
+        let depth = rabbitmq
+            .queue_depth(stack.vhost(), PAYMENT_REQUESTS.queue)
+            .await?;
+        ensure!(depth.unacked == count && depth.ready == 0, "{depth:?}");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[then("no database takes what is no amount")]
+async fn no_database_takes_nan(world: &mut World) -> Step {
+    const NOT_AMOUNTS: [(Service, &str); 4] = [
+        (
+            Service::Orders,
+            "insert into orders (order_uid, message_id, user_id, amount, description, next_redrive_at) \
+             values (gen_random_uuid(), gen_random_uuid(), 1, 'NaN', '', now())",
+        ),
+        (
+            Service::Payments,
+            "insert into accounts (user_id, balance) values (1, 'NaN')",
+        ),
+        (
+            Service::Payments,
+            "insert into ledger_entries (user_id, kind, amount) values (1, 'deposit', 'NaN')",
+        ),
+        (
+            Service::Payments,
+            "insert into payments (order_uid, order_id, user_id, amount, outcome, result_message_id) \
+             values (gen_random_uuid(), 1, 1, 'NaN', 'paid', gen_random_uuid())",
+        ),
+    ];
+    for (service, statement) in NOT_AMOUNTS {
+        let mut connection = audit::connect(world.stack()?, service).await?;
+        let refused = sqlx::query(statement).execute(&mut connection).await.err();
+        let code = refused
+            .as_ref()
+            .and_then(|error| error.as_database_error()?.code());
+        require!(
+            code.as_deref() == Some("23514"),
+            "{statement} ends with {refused:?}"
+        );
+        connection.close().await?;
+    }
+    Ok(())
+}
+
+#[when("Orders forgets its first order, and its number is given out again")]
+async fn orders_forgets(world: &mut World) -> Step {
+    let mut connection = audit::connect(world.stack()?, Service::Orders).await?;
+    let forgotten = sqlx::raw_sql(
+        "create table forgotten as select * from orders where id = 1;
+         delete from orders where id = 1;",
+    )
+    .execute(&mut connection)
+    .await
+    .context("cannot delete an order")?;
+    sqlx::raw_sql("alter table orders alter column id restart with 1")
+        .execute(&mut connection)
+        .await
+        .context("cannot set the numbers back")?;
+    connection.close().await?;
+    require!(forgotten.rows_affected() > 0, "there was no order");
+    Ok(())
+}
+
+#[then("the books of the two services differ")]
+async fn the_books_differ(world: &mut World) -> Step {
+    let report = judge(world.stack()?.databases(), At::Rest, None).await?;
+    require!(!report.holds(), "nobody notices the order that is gone");
+    Ok(())
+}
+
+#[when("the forgotten order is written back under another number")]
+async fn the_order_is_back(world: &mut World) -> Step {
+    let mut connection = audit::connect(world.stack()?, Service::Orders).await?;
+    sqlx::raw_sql(
+        "update forgotten set id = nextval('orders_id_seq');
+         insert into orders select * from forgotten;
+         drop table forgotten;",
+    )
+    .execute(&mut connection)
+    .await
+    .context("cannot write an order back")?;
+    Ok(connection.close().await?)
+}

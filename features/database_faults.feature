@@ -1,0 +1,93 @@
+Feature: Databases that misbehave lose and repeat nothing
+  What passes by itself is waited out by the services, and told to customers who cannot wait.
+
+  @D3
+  Scenario Outline: The connections of <service>'s <part> are ended again and again
+    Given the system is running
+    And orders keep coming in
+    When the database connections of <service>'s <part> are ended again and again while orders are under way
+    And the orders stop coming in
+    Then every order is finished
+    And no payment was asked for a second time
+
+    Examples:
+      | service  | part     |
+      | Orders   | api      |
+      | Orders   | relay    |
+      | Orders   | consumer |
+      | Payments | relay    |
+      | Payments | consumer |
+
+  @D8 @D7
+  Scenario: Transactions that came into each other's way are tried again
+    Given the databases isolate transactions as if one came after the other
+    And the system is running
+    And Ana has an account with 40.00
+    When Ana orders 40 times for 1.00 while she makes 40 deposits of 1.00
+    Then 40 of Ana's orders are finished and 0 are cancelled
+    And Ana's balance is 40.00
+    And transactions came into each other's way
+    And no transaction came into a deadlock
+
+  @D10 @D14
+  Scenario: A client is gone in the middle of a transaction, and its locks are freed
+    Given the system is running
+    And orders keep coming in
+    And Payments is far away from its database
+    When the way from Payments to its database swallows everything in the middle of a transaction
+    Then the database of Payments gives that transaction up
+    When every way is open again
+    And the orders stop coming in
+    Then every order is finished
+    And no payment was asked for a second time
+
+  @D12
+  Scenario: The database of Payments takes no more connections
+    Given the services log in as ordinary users
+    And the system is running
+    And orders keep coming in
+    When the database of Payments lets nobody in any more
+    Then Payments does not accept requests
+    And open orders pile up
+    And no customer is turned away
+    When the database of Payments lets everybody in again
+    And the orders stop coming in
+    Then every order is finished
+    And no payment was asked for a second time
+
+  @D12
+  Scenario: The database of Orders takes no more connections
+    Given the services log in as ordinary users
+    And the system is running
+    And orders keep coming in
+    When the database of Orders lets nobody in any more
+    Then customers are turned away
+    And Orders does not accept requests
+    When the database of Orders lets everybody in again
+    And the orders stop coming in
+    Then every order is finished
+    And no payment was asked for a second time
+
+  @D13
+  Scenario: The databases can only be read for some time
+    Given the system is running
+    And Ana has an account with 100.00
+    And Ana has ordered for 30.00
+    And orders keep coming in
+    When both databases can only be read
+    Then Ana can still read her order and her balance, and is told to pay in later
+    And customers are turned away
+    When both databases can be written again
+    And the orders stop coming in
+    Then every order is finished
+    And no payment was asked for a second time
+
+  @D17
+  Scenario: Columns are widened under load
+    Given the system is running
+    And orders keep coming in
+    When columns are widened while orders are under way
+    And the orders stop coming in
+    Then every order is finished
+    And nothing was parked
+    And no payment was asked for a second time

@@ -1,0 +1,77 @@
+Feature: Two of everything
+  Any number of processes of a service share its database and its queue, and one covers for another.
+
+  @A21 @D16
+  Scenario: Four processes of each service start at once on fresh databases
+    Given nothing of the system is running
+    When 4 Orders processes start at once
+    And 4 Payments processes start at once
+    And the gateway starts
+    Then all 4 Orders processes are ready
+    And all 4 Payments processes are ready
+    When Ana opens an account with 20.00
+    And Ana orders 30 times for 1.00, all at once
+    Then 20 of Ana's orders are finished and 10 are cancelled
+    And no payment was asked for a second time
+
+  @A5 @A13 @A21
+  Scenario Outline: One of two <service> processes is killed, and the other covers
+    Given a balancer in front of Orders and Payments
+    And the system is running
+    And the second Orders is running
+    And the second Payments is running
+    And orders keep coming in
+    When <service> is killed while orders are under way
+    And the orders stop coming in
+    Then every order is finished
+    And no payment was asked for a second time
+
+    Examples:
+      | service  |
+      | Orders   |
+      | Payments |
+
+  @F8 @A5
+  Scenario: Orders is frozen for longer than its leases, and the other one sends what it held
+    Given a balancer in front of Orders and Payments
+    And the system is running
+    And the second Orders is running
+    And orders keep coming in
+    When the way from Orders to the broker is cut while orders are under way
+    Then open orders pile up
+    When Orders is frozen
+    And the orders stop coming in
+    Then every order is finished
+    When every way is open again
+    And Orders is thawed
+    Then every order is finished
+    And no payment was asked for a second time
+
+  @F8 @A15
+  Scenario: Payments is frozen with requests in its hands, and the other one pays them
+    Given a balancer in front of Orders and Payments
+    And the system is running
+    And the second Payments is running
+    And orders keep coming in
+    When Payments is frozen while orders are under way
+    And the orders stop coming in
+    Then every order is finished
+    When Payments is thawed
+    Then every order is finished
+    And no payment was asked for a second time
+
+  @F15 @D7 @D9
+  Scenario: Two Payments processes get the same requests in opposite order
+    Given each Payments process takes 200 messages at a time
+    And the system is running
+    And 10 customers have an account with 15.00 each
+    And Payments is down
+    And every customer has ordered 20 times for 1.00
+    When each waiting request is put back twice, the second time in the opposite order
+    And somebody locks all accounts
+    And Payments starts
+    And the second Payments starts
+    Then 400 requests are in the hands of Payments
+    When the accounts are free again
+    Then 150 orders are finished and 50 are cancelled
+    And no transaction came into a deadlock
