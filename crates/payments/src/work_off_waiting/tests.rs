@@ -283,7 +283,8 @@ async fn two_processes_work_off_what_waits_once() -> Result<()> {
     ensure!(scalar(&pool, WAITING).await? == 900);
     while scalar(&pool, WAITING).await? > 0 {
         let (one, two) = tokio::join!(work_off_waiting(&pool), work_off_waiting(&pool));
-        (one?, two?);
+        one?;
+        two?;
     }
     ensure!(scalar(&pool, ANSWERS).await? == 900);
     // The first hundred of each user, in their order.
