@@ -23,6 +23,7 @@ Feature: Databases that misbehave lose and repeat nothing
     Given the databases isolate transactions as if one came after the other
     And the system is running
     And Ana has an account with 40.00
+    And Payments is far away from its database
     When Ana orders 40 times for 1.00 while she makes 40 deposits of 1.00
     Then 40 of Ana's orders are finished and 0 are cancelled
     And Ana's balance is 40.00

@@ -3,6 +3,8 @@
 //!
 //! Not here: what a scenario does to it, and what must hold after.
 
+mod environment;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,39 +21,15 @@ use uuid::Uuid;
 use crate::eventually::{eventually, within};
 use crate::ports::free_port;
 use crate::process::{Instance, Process, Service};
-use crate::ways::{Far, Ways};
+use crate::ways::Ways;
+
+pub(crate) use environment::Settings;
 
 /// A quorum queue that was declared less than about a second before the broker is killed comes back unusable: a fault
 /// of the broker that no scenario is about.
 const TOPOLOGY_AGE: Duration = Duration::from_secs(2);
 /// Lines of each log that are printed for a scenario that failed.
 const LOG_LINES: usize = 60;
-
-/// What a scenario may want other than usual.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// `REDRIVE_AFTER`. Out of reach of a scenario as a rule: else asking again would mend what the scenario is about
-    /// before it is seen.
-    pub(crate) redrive_after: &'static str,
-    /// Whether Orders and Payments are reached through a balancer, behind which there may be several processes of
-    /// each, and which can be harmed.
-    pub(crate) balanced: bool,
-    /// Whether the services log in to the databases as a user that owns its database and nothing else.
-    pub(crate) ordinary_login: bool,
-    /// What one service is told besides.
-    pub(crate) told: Vec<(Service, &'static str, String)>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            redrive_after: "1h",
-            balanced: false,
-            ordinary_login: false,
-            told: Vec::new(),
-        }
-    }
-}
 
 /// The ports of one service.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +60,7 @@ pub(crate) struct Stack {
     ways: Ways,
     running: BTreeMap<Instance, Process>,
     topology_since: Option<Instant>,
-    /// Where the next process of a service is to die.
+    /// Where a process that is to start is to die.
     deaths: BTreeMap<Instance, String>,
     client: Client,
     databases: Databases,
@@ -142,23 +120,6 @@ impl Stack {
             self.ways.balance(instance.service, ports.api).await?;
         }
         Ok(())
-    }
-
-    /// Makes a user for each database, who owns it and may do no more.
-    async fn make_logins(&self) -> anyhow::Result<()> {
-        let mut connection = PgConnection::connect(&self.sandbox.postgres.url("postgres")).await?;
-        for database in [&self.orders_database, &self.payments_database] {
-            let password = self.sandbox.postgres.password().replace('\'', "''");
-            let make = AssertSqlSafe(format!(
-                "create role \"{database}\" login password '{password}'; \
-                 alter database \"{database}\" owner to \"{database}\""
-            ));
-            sqlx::raw_sql(make)
-                .execute(&mut connection)
-                .await
-                .context("cannot make a login")?;
-        }
-        connection.close().await.context("cannot make a login")
     }
 
     /// The network of this scenario.
@@ -257,7 +218,7 @@ impl Stack {
         Ok(())
     }
 
-    /// Lets the next process of a service die at a moment of its work, `NAME` or `NAME:COUNT`.
+    /// Lets a process that is to start die at a moment of its work, `NAME` or `NAME:COUNT`.
     pub(crate) fn dies_at(&mut self, instance: Instance, moment: String) {
         self.deaths.insert(instance, moment);
     }
@@ -423,75 +384,7 @@ impl Stack {
     fn log(&self, instance: Instance) -> PathBuf {
         self.logs.path().join(format!("{instance}.log"))
     }
-
-    /// `http://...` at which the gateway finds a service.
-    fn upstream(&self, service: Service) -> String {
-        let direct = self.ports[&service.first()].api;
-        let balancer = self.ways.balancer(service);
-        let port = balancer.map_or(direct, |proxy| proxy.address().port());
-        format!("http://127.0.0.1:{port}")
-    }
-
-    /// All that a process is told. What is not said here has the default that the contract gives it.
-    fn environment(&self, instance: Instance) -> anyhow::Result<Vec<(String, String)>> {
-        let service = instance.service;
-        let mut told = passed_through();
-        let mut tell = |name: &str, value: &str| told.push((name.to_owned(), value.to_owned()));
-        let address = |port: u16| format!("127.0.0.1:{port}");
-        let prefix = service.command().to_uppercase();
-        let Ports { api, ops } = self.ports[&instance];
-        tell(&format!("{prefix}__LISTEN"), &address(api));
-        tell(&format!("{prefix}__OPS_LISTEN"), &address(ops));
-        let Some(database) = self.database(service) else {
-            tell("ORDERS_SERVICE_URL", &self.upstream(Service::Orders));
-            tell("PAYMENTS_SERVICE_URL", &self.upstream(Service::Payments));
-            return Ok(told);
-        };
-        let (postgres, rabbitmq) = (&self.sandbox.postgres, &self.sandbox.rabbitmq);
-        let port = |far| anyhow::Ok(self.ways.to(instance, far)?.address().port().to_string());
-        let user = match self.settings.ordinary_login {
-            true => database,
-            false => postgres.user(),
-        };
-        for (name, value) in [
-            ("HOST", postgres.host()),
-            ("PORT", &port(Far::Database)?),
-            ("USER", user),
-            ("PASSWORD", postgres.password()),
-            ("NAME", database),
-        ] {
-            tell(&format!("DB_{prefix}__{name}"), value);
-        }
-        for (name, value) in [
-            ("HOST", rabbitmq.host()),
-            ("PORT", &port(Far::Broker)?),
-            ("USER", rabbitmq.user()),
-            ("PASSWORD", rabbitmq.password()),
-            ("VHOST", &self.vhost),
-        ] {
-            tell(&format!("RABBITMQ__{name}"), value);
-        }
-        if service == Service::Orders {
-            tell("REDRIVE_AFTER", self.settings.redrive_after);
-        }
-        for (_, name, value) in self.settings.told.iter().filter(|(to, ..)| *to == service) {
-            tell(name, value);
-        }
-        Ok(told)
-    }
 }
 
 /// A service that does not answer on its ops port within this time does not answer.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
-
-/// How much is logged, and where a coverage run writes to; nothing that changes what a service does.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the services' environment is made here, out of nothing but these names"
-)]
-fn passed_through() -> Vec<(String, String)> {
-    ["RUST_LOG", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"]
-        .into_iter()
-        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
-        .collect()
-}

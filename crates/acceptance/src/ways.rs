@@ -4,6 +4,7 @@
 //! Not here: what is expected meanwhile.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
@@ -42,10 +43,9 @@ impl Ways {
             (Far::Database, sandbox.postgres.port()),
             (Far::Broker, sandbox.rabbitmq.port()),
         ] {
-            if !self.out.contains_key(&(instance, far)) {
+            if let Entry::Vacant(none) = self.out.entry((instance, far)) {
                 let way = Proxy::start(local(port)).await;
-                self.out
-                    .insert((instance, far), way.context("no port for a way")?);
+                none.insert(way.context("no port for a way")?);
             }
         }
         Ok(())

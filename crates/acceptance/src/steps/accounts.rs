@@ -79,7 +79,7 @@ async fn orders_and_deposits(
 ) -> Step {
     let user_id = world.user_id(&person);
     let client = world.client()?.clone();
-    let deposits = deposit_often(client, user_id, amount.0, deposits);
+    let deposits = deposit_often(client, user_id, amount.0, deposits, 1);
     let (deposited, ordered) = tokio::join!(
         deposits,
         place_at_once(world, vec![user_id; orders], price.0),
@@ -116,8 +116,10 @@ async fn deposits_while_another_hangs_up(
         .map(|turn| hang_up(port, request, turn))
         .buffer_unordered(LANES)
         .try_collect::<Vec<bool>>();
-    let (deposited, unanswered) =
-        tokio::join!(deposit_often(client, honest, amount.0, deposits), hang_ups);
+    let (deposited, unanswered) = tokio::join!(
+        deposit_often(client, honest, amount.0, deposits, LANES),
+        hang_ups
+    );
     deposited?;
     let unanswered = unanswered?.into_iter().filter(|cut| *cut).count();
     require!(
@@ -134,25 +136,26 @@ async fn hang_up(port: u16, request: &str, turn: usize) -> anyhow::Result<bool> 
     stream.write_all(request.as_bytes()).await?;
     let moment = Duration::from_millis((turn as u64 * 7) % 71);
     let answered = tokio::time::timeout(moment, stream.read(&mut [0])).await;
-    if turn % 2 == 0 {
+    if turn.is_multiple_of(2) {
         // A reset is noticed while the request is worked on; an ordinary end may be only half of one.
         stream.set_zero_linger()?;
     }
     Ok(answered.is_err())
 }
 
-/// Makes deposits, some at a time, each of which must be taken.
+/// Makes deposits, so many at a time, each of which must be taken.
 async fn deposit_often(
     client: Client,
     user_id: i64,
     amount: Money,
     count: usize,
+    at_a_time: usize,
 ) -> anyhow::Result<()> {
     let amount = &amount.to_string();
     let client = &client;
     futures::stream::iter(0..count)
         .map(|_| async move { client.deposit(user_id, amount).await.ok() })
-        .buffer_unordered(LANES)
+        .buffer_unordered(at_a_time)
         .try_for_each(|_| async { Ok(()) })
         .await
         .context("a deposit was not taken")

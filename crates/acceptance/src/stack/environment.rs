@@ -1,0 +1,123 @@
+//! What the processes of a scenario are told.
+//!
+//! Not here: where their servers are, and when they start.
+
+use anyhow::Context as _;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use super::{Ports, Stack};
+use crate::process::{Instance, Service};
+use crate::ways::Far;
+
+/// What a scenario may want other than usual.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// `REDRIVE_AFTER`. Out of reach of a scenario as a rule: else asking again would mend what the scenario is about
+    /// before it is seen.
+    pub(crate) redrive_after: &'static str,
+    /// Whether Orders and Payments are reached through a balancer, behind which there may be several processes of
+    /// each, and which can be harmed.
+    pub(crate) balanced: bool,
+    /// Whether the services log in to the databases as a user that owns its database and nothing else.
+    pub(crate) ordinary_login: bool,
+    /// What one service is told besides.
+    pub(crate) told: Vec<(Service, &'static str, String)>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            redrive_after: "1h",
+            balanced: false,
+            ordinary_login: false,
+            told: Vec::new(),
+        }
+    }
+}
+
+impl Stack {
+    /// Makes a user for each database, who owns it and may do no more.
+    pub(super) async fn make_logins(&self) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.sandbox.postgres.url("postgres")).await?;
+        for database in [&self.orders_database, &self.payments_database] {
+            let password = self.sandbox.postgres.password().replace('\'', "''");
+            let make = AssertSqlSafe(format!(
+                "create role \"{database}\" login password '{password}'; \
+                 alter database \"{database}\" owner to \"{database}\""
+            ));
+            sqlx::raw_sql(make)
+                .execute(&mut connection)
+                .await
+                .context("cannot make a login")?;
+        }
+        connection.close().await.context("cannot make a login")
+    }
+
+    /// `http://...` at which the gateway finds a service.
+    fn upstream(&self, service: Service) -> String {
+        let direct = self.ports[&service.first()].api;
+        let balancer = self.ways.balancer(service);
+        let port = balancer.map_or(direct, |proxy| proxy.address().port());
+        format!("http://127.0.0.1:{port}")
+    }
+
+    /// All that a process is told. What is not said here has the default that the contract gives it.
+    pub(super) fn environment(&self, instance: Instance) -> anyhow::Result<Vec<(String, String)>> {
+        let service = instance.service;
+        let mut told = passed_through();
+        let mut tell = |name: &str, value: &str| told.push((name.to_owned(), value.to_owned()));
+        let address = |port: u16| format!("127.0.0.1:{port}");
+        let prefix = service.command().to_uppercase();
+        let Ports { api, ops } = self.ports[&instance];
+        tell(&format!("{prefix}__LISTEN"), &address(api));
+        tell(&format!("{prefix}__OPS_LISTEN"), &address(ops));
+        let Some(database) = self.database(service) else {
+            tell("ORDERS_SERVICE_URL", &self.upstream(Service::Orders));
+            tell("PAYMENTS_SERVICE_URL", &self.upstream(Service::Payments));
+            return Ok(told);
+        };
+        let (postgres, rabbitmq) = (&self.sandbox.postgres, &self.sandbox.rabbitmq);
+        let port = |far| anyhow::Ok(self.ways.to(instance, far)?.address().port().to_string());
+        let user = match self.settings.ordinary_login {
+            true => database,
+            false => postgres.user(),
+        };
+        for (name, value) in [
+            ("HOST", postgres.host()),
+            ("PORT", &port(Far::Database)?),
+            ("USER", user),
+            ("PASSWORD", postgres.password()),
+            ("NAME", database),
+        ] {
+            tell(&format!("DB_{prefix}__{name}"), value);
+        }
+        for (name, value) in [
+            ("HOST", rabbitmq.host()),
+            ("PORT", &port(Far::Broker)?),
+            ("USER", rabbitmq.user()),
+            ("PASSWORD", rabbitmq.password()),
+            ("VHOST", &self.vhost),
+        ] {
+            tell(&format!("RABBITMQ__{name}"), value);
+        }
+        if service == Service::Orders {
+            tell("REDRIVE_AFTER", self.settings.redrive_after);
+        }
+        for (_, name, value) in self.settings.told.iter().filter(|(to, ..)| *to == service) {
+            tell(name, value);
+        }
+        Ok(told)
+    }
+}
+
+/// How much is logged, and where a coverage run writes to; nothing that changes what a service does.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the services' environment is made here, out of nothing but these names"
+)]
+fn passed_through() -> Vec<(String, String)> {
+    ["RUST_LOG", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+        .collect()
+}
