@@ -2,8 +2,95 @@
 //! committed before the message is tried and deleted in the transaction that takes it in.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
+use lapin::message::Delivery;
 use sqlx::{PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+
+use crate::consumer::Consumer;
+use crate::delivery;
+use crate::inbox::{Committed, Handler, Read};
+use crate::parked::{ParkReason, Parked, Unreadable};
+
+/// How long a message that is tried alone may take after a stop is asked for. One that waits for
+/// a lock would be cut off with the process, and look like its death.
+const CALLED_OFF_AFTER: Duration = Duration::from_millis(500);
+
+impl<H: Handler> Consumer<H> {
+    /// Takes in a message that was delivered before: it, or a neighbour, may have been what the
+    /// process died of. Its try is counted first, in a row that is gone if it ends in any other
+    /// way than by death, so deaths are what is counted, and never a neighbour's. After
+    /// `max_attempts` of them it is parked unread, its row stays, and no copy is tried until it
+    /// is replayed.
+    ///
+    /// The price is a transaction per message in place of one per batch, and one statement more
+    /// that waits for no disk. It is bounded: only what was under way is delivered again, at
+    /// most a prefetch per consumer that went away, whatever waits in the queue.
+    pub(crate) async fn alone(
+        &self,
+        delivery: Delivery,
+        suspects: &mut HashSet<String>,
+        stop: &CancellationToken,
+    ) -> Option<Committed> {
+        let tag = delivery.delivery_tag;
+        let raw = Parked::of(delivery, Unreadable::unsaid());
+        let identity = raw.identity();
+        let max = self.max_attempts();
+        let tries = self.patiently(stop, || self.raise(&identity)).await?;
+        if tries > max {
+            suspects.insert(identity);
+            let detail = format!("the process died {max} times with this message alone in hand");
+            let mut parked = Read {
+                raw: Parked {
+                    why: Unreadable::new(ParkReason::Attempts, detail),
+                    ..raw
+                },
+                message: None,
+            };
+            return self.until_parked(&mut parked, tag, None, stop).await;
+        }
+        let mut read = delivery::read(&*self.handler, raw);
+        let committed = self
+            .until_parked(&mut read, tag, Some(&identity), stop)
+            .await;
+        if committed.is_some() {
+            suspects.remove(&identity);
+        }
+        committed
+    }
+
+    /// Counts a try, see [`Self::alone`].
+    pub(crate) async fn raise(&self, identity: &str) -> Result<i32, sqlx::Error> {
+        raise(
+            &self.pool,
+            self.topology.reads.queue,
+            identity,
+            self.max_attempts(),
+        )
+        .await
+    }
+
+    fn max_attempts(&self) -> i32 {
+        i32::try_from(self.config.max_attempts).unwrap_or(i32::MAX - 1)
+    }
+}
+
+/// Work that is called off a while after a stop is asked for, before the process ends under it.
+pub(crate) async fn in_time<T>(
+    work: impl Future<Output = T>,
+    stop: &CancellationToken,
+) -> Option<T> {
+    let too_late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(CALLED_OFF_AFTER).await;
+    };
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = too_late => None,
+    }
+}
 
 /// What is to be tried alone though it comes for the first time: what somebody's death left
 /// behind, and what is parked for it, of which a fresh copy (an order asked for again) would

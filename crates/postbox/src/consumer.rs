@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use lapin::message::Delivery;
@@ -22,14 +21,10 @@ use crate::delivery::{self, Turn};
 use crate::failpoints::moment;
 use crate::hand_over::Outbox;
 use crate::inbox::{Committed, Handler, Read, Taken, take_in};
-use crate::parked::{ParkReason, Parked, Unreadable};
+use crate::parked::{Parked, Unreadable};
 use crate::relay::chain;
 use crate::status::TaskStatus;
 use crate::topology::Topology;
-
-/// How long a message that is tried alone may take after a stop is asked for. One that waits for
-/// a lock would be cut off with the process, and look like its death.
-const CALLED_OFF_AFTER: Duration = Duration::from_millis(500);
 
 /// The consumer of one service's queue. Any number of processes.
 #[derive(Debug)]
@@ -154,7 +149,7 @@ impl<H: Handler> Consumer<H> {
             for turn in delivery::turns(whole, &suspects) {
                 let committed = match turn {
                     Turn::Together(deliveries) => self.settle(deliveries, stop).await,
-                    Turn::Alone(delivery) => self.alone(delivery, &mut suspects, stop).await,
+                    Turn::Alone(delivery) => self.alone(*delivery, &mut suspects, stop).await,
                 };
                 // What comes after an unfinished turn must not be acknowledged: that would take
                 // in all before it.
@@ -200,51 +195,9 @@ impl<H: Handler> Consumer<H> {
         committed
     }
 
-    /// Takes in a message that was delivered before: it, or a neighbour, may have been what the
-    /// process died of. Its try is counted first, in a row that is gone if it ends in any other
-    /// way than by death, so deaths are what is counted, and never a neighbour's. After
-    /// `max_attempts` of them it is parked unread, its row stays, and no copy is tried until it
-    /// is replayed.
-    ///
-    /// The price is a transaction per message in place of one per batch, and one statement more
-    /// that waits for no disk. It is bounded: only what was under way is delivered again, at
-    /// most a prefetch per consumer that went away, whatever waits in the queue.
-    async fn alone(
-        &self,
-        delivery: Delivery,
-        suspects: &mut HashSet<String>,
-        stop: &CancellationToken,
-    ) -> Option<Committed> {
-        let tag = delivery.delivery_tag;
-        let raw = Parked::of(delivery, Unreadable::unsaid());
-        let identity = raw.identity();
-        let max = self.max_attempts();
-        let tries = self.patiently(stop, || self.raise(&identity)).await?;
-        if tries > max {
-            suspects.insert(identity);
-            let detail = format!("the process died {max} times with this message alone in hand");
-            let mut parked = Read {
-                raw: Parked {
-                    why: Unreadable::new(ParkReason::Attempts, detail),
-                    ..raw
-                },
-                message: None,
-            };
-            return self.until_parked(&mut parked, tag, None, stop).await;
-        }
-        let mut read = delivery::read(&*self.handler, raw);
-        let committed = self
-            .until_parked(&mut read, tag, Some(&identity), stop)
-            .await;
-        if committed.is_some() {
-            suspects.remove(&identity);
-        }
-        committed
-    }
-
     /// Tries one message until it is taken in; when it has failed as often as allowed, it is
     /// parked. `None`: stopped first.
-    async fn until_parked(
+    pub(crate) async fn until_parked(
         &self,
         read: &mut Read<H::Message>,
         tag: u64,
@@ -284,7 +237,7 @@ impl<H: Handler> Consumer<H> {
             let taking = take_in(&self.pool, &*self.handler, queue, reads, last_tag, alone);
             let outcome = match alone {
                 None => Some(taking.await),
-                Some(_) => in_time(taking, stop).await,
+                Some(_) => attempts::in_time(taking, stop).await,
             };
             let error = match outcome {
                 Some(Ok(taken)) => return Some(Some(self.done(taken))),
@@ -311,21 +264,6 @@ impl<H: Handler> Consumer<H> {
             }
             self.wait(&error?, &mut backoff, stop).await?;
         }
-    }
-
-    /// Counts a try, see [`Self::alone`].
-    async fn raise(&self, identity: &str) -> Result<i32, sqlx::Error> {
-        attempts::raise(
-            &self.pool,
-            self.topology.reads.queue,
-            identity,
-            self.max_attempts(),
-        )
-        .await
-    }
-
-    fn max_attempts(&self) -> i32 {
-        i32::try_from(self.config.max_attempts).unwrap_or(i32::MAX - 1)
     }
 
     /// Asks the database until it answers. `None`: stopped first.
@@ -403,17 +341,4 @@ pub(crate) async fn consume(
         )
         .await?;
     Ok((channel, deliveries))
-}
-
-/// Work that is called off a while after a stop is asked for, before the process ends under it.
-async fn in_time<T>(work: impl Future<Output = T>, stop: &CancellationToken) -> Option<T> {
-    let too_late = async {
-        stop.cancelled().await;
-        tokio::time::sleep(CALLED_OFF_AFTER).await;
-    };
-    tokio::select! {
-        biased;
-        done = work => Some(done),
-        () = too_late => None,
-    }
 }

@@ -24,7 +24,7 @@ pub(crate) enum Turn {
     /// Neighbours in the queue, none of them delivered before.
     Together(Vec<Delivery>),
     /// Delivered before, or suspect for another reason.
-    Alone(Delivery),
+    Alone(Box<Delivery>),
 }
 
 /// Divides a batch, in delivery order.
@@ -40,7 +40,7 @@ pub(crate) fn turns(batch: Vec<Delivery>, suspects: &HashSet<String>) -> Vec<Tur
             if !together.is_empty() {
                 turns.push(Turn::Together(std::mem::take(&mut together)));
             }
-            turns.push(Turn::Alone(delivery));
+            turns.push(Turn::Alone(Box::new(delivery)));
         } else {
             together.push(delivery);
         }
