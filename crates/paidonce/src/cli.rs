@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{demo, healthcheck, load, services, up, verify};
+use crate::parked::ParkedId;
+use crate::{demo, healthcheck, load, parked, services, up, verify};
 
 /// Orders that are paid exactly once, whatever crashes.
 #[derive(Debug, Parser)]
@@ -35,11 +36,52 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Places orders and follows each to its end.
     Load(LoadArgs),
+    /// Messages that could not be processed: list, show, send again, let go.
+    Parked {
+        #[command(subcommand)]
+        command: ParkedCommand,
+    },
     /// Asks a service's own ops port whether it accepts requests.
     Healthcheck {
         /// Which service.
         service: Service,
     },
+}
+
+/// What to do with parked messages.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ParkedCommand {
+    /// What is open in both services.
+    List(ListArgs),
+    /// One message with its headers and body.
+    Show {
+        /// As `list` shows it: orders/12, payments/7.
+        id: ParkedId,
+    },
+    /// Sends a message again to the queue it came from, as it was, and closes its row.
+    Replay {
+        /// As `list` shows it.
+        id: ParkedId,
+    },
+    /// Lets a message go for good: copies that still come are counted, not parked again.
+    Drop {
+        /// As `list` shows it.
+        id: ParkedId,
+    },
+}
+
+/// Options of `parked list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Also what is replayed, closed or dropped.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Most rows of each service.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..))]
+    pub(crate) limit: i64,
 }
 
 /// One of the three.
@@ -145,6 +187,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Demo(args) => demo::demo(args).await,
         Command::Verify(args) => verify::verify(args).await,
         Command::Load(args) => load::load(args).await,
+        Command::Parked { command } => parked::parked(command).await,
         Command::Healthcheck { service } => healthcheck::healthcheck(service).await,
     }
 }

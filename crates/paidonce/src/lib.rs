@@ -8,6 +8,7 @@ mod demo;
 mod healthcheck;
 mod load;
 mod openapi;
+mod parked;
 mod services;
 mod system;
 mod tell;
