@@ -36,3 +36,18 @@ Feature: A message that cannot be processed is set aside
       | Payments | about what is no number            | bad_field       |
       | Payments | about a customer with an impossible number | bad_field |
       | Orders   | about an order that nobody placed  | unknown_order   |
+
+  @C3 @C14
+  Scenario Outline: A message that is made to do harm: <fault>
+    Given Ana has ordered for 1.00
+    When Payments is sent a message "<fault>"
+    And Ana orders for 30.00
+    Then Ana's order is finished
+    And Payments has parked it as <reason>
+    And Payments is ready for everything
+
+    Examples:
+      | fault                                     | reason       |
+      | that is nested a hundred thousand deep    | not_json     |
+      | of an unknown type, with 4,000 headers    | unknown_type |
+      | of an unknown type, with a forged history | unknown_type |

@@ -17,11 +17,11 @@ const USAGE: &str = "usage: acceptance [--backend auto|local|docker] [--tags EXP
 /// Scenarios at a time, those tagged `@serial` aside. More gain nothing on two cores.
 const CONCURRENCY: usize = 4;
 
-/// Whether these arguments ask for one of the three services.
+/// Whether these arguments ask for one of the three services, or for what an operator does to them.
 pub fn is_service(arguments: impl IntoIterator<Item = OsString>) -> bool {
     let first = arguments.into_iter().nth(1);
     first.is_some_and(|first| {
-        ["gateway", "orders", "payments"]
+        ["gateway", "orders", "payments", "parked"]
             .iter()
             .any(|name| first == *name)
     })
@@ -209,6 +209,7 @@ mod tests {
     fn only_the_three_services_are_services() {
         let service = |first: &str| is_service(["acceptance", first].map(OsString::from));
         assert!(service("gateway") && service("orders") && service("payments"));
+        assert!(service("parked"));
         assert!(!service("acceptance") && !service("--list"));
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -235,6 +235,25 @@ impl Process {
             .and_then(Pid::from_raw)
             .with_context(|| format!("{} has ended", self.instance))
     }
+}
+
+/// Runs this very program as an operator's command to its end.
+///
+/// # Errors
+/// If it cannot be started.
+pub(crate) async fn command(
+    arguments: &[&str],
+    environment: &[(String, String)],
+) -> anyhow::Result<Output> {
+    Command::new(this_program()?)
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .with_context(|| format!("cannot run {arguments:?}"))
 }
 
 /// On Linux the running image itself, so that a build during the run changes nothing.

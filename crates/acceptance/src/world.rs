@@ -86,6 +86,10 @@ pub(crate) struct World {
     pub(crate) held_up: Option<i32>,
     /// A session of somebody else that holds what the services need.
     pub(crate) stranger: Option<PgConnection>,
+    /// The parked message that an operator saw, as the list names it.
+    pub(crate) parked: Option<String>,
+    /// How two commands at once ended.
+    pub(crate) exit_codes: [i32; 2],
 }
 
 impl World {
@@ -110,6 +114,8 @@ impl World {
             silent: Vec::new(),
             held_up: None,
             stranger: None,
+            parked: None,
+            exit_codes: [-1; 2],
         })
     }
 

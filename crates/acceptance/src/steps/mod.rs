@@ -13,6 +13,7 @@ mod faults;
 mod health;
 mod messages;
 mod orders;
+mod parked;
 mod poison;
 mod rush;
 mod services;

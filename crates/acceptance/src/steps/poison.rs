@@ -45,6 +45,24 @@ async fn is_sent_poison(world: &mut World, service: Which, fault: String) -> Ste
         "about less than no money" => (good.replace("1.00", "-1.00"), whole),
         "that is compressed" => (good, whole.with_content_encoding("gzip".into())),
         "about an order that nobody placed" => (good, whole),
+        "that is nested a hundred thousand deep" => {
+            (format!("{{\"x\":{}", "[".repeat(100_000)), whole)
+        }
+        "of an unknown type, with 4,000 headers" => {
+            let mut headers = version(1);
+            for n in 0..4000 {
+                headers.insert(format!("h{n}").into(), AMQPValue::Boolean(true));
+            }
+            let properties = whole.with_type("payment.imagined".into());
+            (good, properties.with_headers(headers))
+        }
+        "of an unknown type, with a forged history" => {
+            let mut headers = version(1);
+            headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(5000));
+            headers.insert("x-death".into(), AMQPValue::LongString("often".into()));
+            let properties = whole.with_type("payment.imagined".into());
+            (good, properties.with_headers(headers))
+        }
         other => bail_unknown(other)?,
     };
     Ok(publish(world.stack()?, route.kind, &body, properties).await?)
@@ -75,7 +93,7 @@ async fn has_parked_it(world: &mut World, service: Which, reason: String) -> Ste
     Ok(())
 }
 
-fn queue_of(service: Service) -> anyhow::Result<Route> {
+pub(crate) fn queue_of(service: Service) -> anyhow::Result<Route> {
     match service {
         Service::Payments => Ok(PAYMENT_REQUESTS),
         Service::Orders => Ok(ORDER_RESULTS),
