@@ -247,7 +247,19 @@ async fn neither_an_outage_nor_a_stop_counts_as_an_attempt() -> Result<()> {
         })
         .await?;
     }
-    office.eventually_count(ATTEMPTS, 1).await?;
+    // In the middle of a try again, else the stop would find nothing to take back.
+    let sql = "select count(*) from pg_stat_activity \
+                where datname = current_database() and wait_event_type = 'Lock' \
+                  and query like '%effects%'";
+    eventually("it waits for the lock, counted", async || {
+        let (waits, attempts) = (office.count(sql).await?, office.count(ATTEMPTS).await?);
+        ensure!(
+            (waits, attempts) == (1, 1),
+            "{waits} wait, {attempts} attempts"
+        );
+        Ok(())
+    })
+    .await?;
     office.stop_consumer().await?;
     ensure!(office.count(ATTEMPTS).await? == 0, "the stop counts");
     stranger.close().await.context("the lock goes with it")?;
