@@ -29,7 +29,14 @@ pub enum Link {
 struct Weather {
     link: Link,
     delay: Duration,
+    /// Bytes that go on at a time.
+    portion: usize,
 }
+
+/// Bytes that go on at a time where nothing limits them.
+const PORTION: usize = 64 * 1024;
+/// Portions of a limited connection in a second.
+const PORTIONS: u32 = 20;
 
 /// A port on loopback that leads to a server. Dropping it closes the port and all connections.
 #[derive(Debug)]
@@ -53,6 +60,7 @@ impl Proxy {
         let weather = Arc::new(watch::Sender::new(Weather {
             link: Link::Up,
             delay: Duration::ZERO,
+            portion: PORTION,
         }));
         let open = Arc::new(AtomicUsize::new(0));
         let task = tokio::spawn(accept(
@@ -94,6 +102,16 @@ impl Proxy {
     /// limit on the throughput of one connection. Zero at first.
     pub fn set_delay(&self, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay = delay);
+    }
+
+    /// How many bytes a second go over each connection in each direction; `None`, as at first: as many as there are.
+    pub fn set_bandwidth(&self, bytes: Option<usize>) {
+        self.weather.send_modify(|weather| {
+            (weather.delay, weather.portion) = bytes.map_or((Duration::ZERO, PORTION), |bytes| {
+                let portion = (bytes / PORTIONS as usize).clamp(1, PORTION);
+                (Duration::from_secs(1) / PORTIONS, portion)
+            });
+        });
     }
 
     /// How many clients are connected now, to assert that a cut bites.
@@ -194,9 +212,10 @@ async fn pump(
     mut to: impl AsyncWrite + Unpin,
     mut weather: watch::Receiver<Weather>,
 ) {
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; PORTION];
     loop {
-        let Ok(count @ 1..) = from.read(&mut buffer).await else {
+        let portion = weather.borrow().portion;
+        let Ok(count @ 1..) = from.read(&mut buffer[..portion]).await else {
             // A partition also hides that the other side has gone.
             reachable(&mut weather).await.ok();
             return;
