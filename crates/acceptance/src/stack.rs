@@ -26,18 +26,27 @@ const TOPOLOGY_AGE: Duration = Duration::from_secs(2);
 /// Lines of each log that are printed for a scenario that failed.
 const LOG_LINES: usize = 60;
 
+/// Of the services' own login at the broker, which is named as the virtual host.
+pub(crate) const OWN_PASSWORD: &str = "as at first";
+
 /// What a scenario may want other than usual.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// `REDRIVE_AFTER`. Out of reach of a scenario as a rule: else asking again would mend what the scenario is about
     /// before it is seen.
     pub(crate) redrive_after: &'static str,
+    /// `CONFIRM_TIMEOUT`.
+    pub(crate) confirm_timeout: &'static str,
+    /// Whether the services have a login of their own at the broker, which can be changed.
+    pub(crate) own_login: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             redrive_after: "1h",
+            confirm_timeout: "10s",
+            own_login: false,
         }
     }
 }
@@ -80,6 +89,10 @@ impl Stack {
         sandbox.postgres.create_database(&orders_database).await?;
         sandbox.postgres.create_database(&payments_database).await?;
         sandbox.rabbitmq.create_vhost(&vhost).await?;
+        if settings.own_login {
+            let rabbitmq = &sandbox.rabbitmq;
+            rabbitmq.set_login(&vhost, &vhost, OWN_PASSWORD).await?;
+        }
         let mut ports = BTreeMap::new();
         for service in Service::ALL {
             let (api, ops) = (free_port()?, free_port()?);
@@ -338,6 +351,11 @@ impl Stack {
             return told;
         };
         let (postgres, rabbitmq) = (&self.sandbox.postgres, &self.sandbox.rabbitmq);
+        let (user, password) = if self.settings.own_login {
+            (self.vhost.as_str(), OWN_PASSWORD)
+        } else {
+            (rabbitmq.user(), rabbitmq.password())
+        };
         for (name, value) in [
             ("HOST", postgres.host()),
             ("PORT", &postgres.port().to_string()),
@@ -350,12 +368,14 @@ impl Stack {
         for (name, value) in [
             ("HOST", rabbitmq.host()),
             ("PORT", &rabbitmq.port().to_string()),
-            ("USER", rabbitmq.user()),
-            ("PASSWORD", rabbitmq.password()),
+            ("USER", user),
+            ("PASSWORD", password),
             ("VHOST", &self.vhost),
+            ("HEAL_WEDGED", "on"),
         ] {
             tell(&format!("RABBITMQ__{name}"), value);
         }
+        tell("CONFIRM_TIMEOUT", self.settings.confirm_timeout);
         if service == Service::Orders {
             tell("REDRIVE_AFTER", self.settings.redrive_after);
         }

@@ -36,6 +36,8 @@ pub(crate) struct Down {
     pub(crate) broker: bool,
     /// The databases' process.
     pub(crate) databases: bool,
+    /// Its memory alarm is raised.
+    pub(crate) alarm: bool,
 }
 
 /// An order as it was placed.
@@ -202,9 +204,13 @@ impl World {
     /// If one does not come back.
     pub(crate) async fn restore_servers(&mut self) -> anyhow::Result<()> {
         self.sandbox.rabbitmq.link().set_link(Link::Up);
+        self.sandbox.rabbitmq.link().set_bandwidth(None);
         self.sandbox.postgres.link().set_link(Link::Up);
         if std::mem::take(&mut self.down.broker) {
             self.sandbox.rabbitmq.start().await?;
+        }
+        if std::mem::take(&mut self.down.alarm) {
+            self.sandbox.rabbitmq.end_alarm().await?;
         }
         if std::mem::take(&mut self.down.databases) {
             self.sandbox.postgres.start().await?;

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod api;
+mod broker;
 mod crashes;
 mod databases;
 mod documentation;
