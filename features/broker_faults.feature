@@ -114,7 +114,6 @@ Feature: A broker that is there and does not do its work
     Then Orders has set the spoilt request aside
     And 2 of Ben's orders are finished and 0 are cancelled
     And Ana's order is finished
-    And payments were asked for a second time
 
     Examples:
       | fault                      |
