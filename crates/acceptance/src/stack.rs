@@ -24,7 +24,7 @@ use crate::ports::free_port;
 use crate::process::{self, Instance, Process, Service};
 use crate::ways::Ways;
 
-pub(crate) use environment::Settings;
+pub(crate) use environment::{OWN_PASSWORD, Settings};
 
 /// A quorum queue that was declared less than about a second before the broker is killed comes back unusable: a fault
 /// of the broker that no scenario is about.
@@ -80,6 +80,10 @@ impl Stack {
         sandbox.postgres.create_database(&orders_database).await?;
         sandbox.postgres.create_database(&payments_database).await?;
         sandbox.rabbitmq.create_vhost(&vhost).await?;
+        if settings.own_login {
+            let rabbitmq = &sandbox.rabbitmq;
+            rabbitmq.set_login(&vhost, &vhost, OWN_PASSWORD).await?;
+        }
         let gateway = Ports::choose()?;
         let client = Client::new(&format!("http://127.0.0.1:{}", gateway.api))?;
         let databases = Databases::parse(

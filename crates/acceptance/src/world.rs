@@ -42,6 +42,8 @@ pub(crate) struct Down {
     pub(crate) broker_frozen: bool,
     /// The databases' process stands still.
     pub(crate) databases_frozen: bool,
+    /// Its memory alarm is raised.
+    pub(crate) alarm: bool,
 }
 
 /// An order as it was placed.
@@ -226,6 +228,7 @@ impl World {
             stack.heal();
         }
         self.sandbox.rabbitmq.link().set_link(Link::Up);
+        self.sandbox.rabbitmq.link().set_bandwidth(None);
         self.sandbox.postgres.link().set_link(Link::Up);
         if std::mem::take(&mut self.down.broker_frozen) {
             self.sandbox.rabbitmq.thaw().await?;
@@ -235,6 +238,9 @@ impl World {
         }
         if std::mem::take(&mut self.down.broker) {
             self.sandbox.rabbitmq.start().await?;
+        }
+        if std::mem::take(&mut self.down.alarm) {
+            self.sandbox.rabbitmq.end_alarm().await?;
         }
         if std::mem::take(&mut self.down.databases) {
             self.sandbox.postgres.start().await?;

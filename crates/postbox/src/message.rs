@@ -1,5 +1,7 @@
 //! A message as it stands in the outbox, and as it arrives.
 
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -52,6 +54,30 @@ pub struct OutboxRow {
     pub traceparent: Option<String>,
     /// See [`NewMessage::request_id`].
     pub request_id: Option<String>,
+}
+
+impl OutboxRow {
+    /// What of the message's properties stands in the row. A kind that is no AMQP type is left
+    /// out: such a row can only be parked.
+    pub(crate) fn properties(&self) -> BasicProperties {
+        let mut headers = FieldTable::default();
+        headers.insert(
+            "schema_version".into(),
+            AMQPValue::ShortInt(self.schema_version),
+        );
+        for (name, value) in [
+            ("traceparent", &self.traceparent),
+            ("x-request-id", &self.request_id),
+        ] {
+            if let Some(value) = value {
+                headers.insert(name.into(), AMQPValue::LongString(value.as_str().into()));
+            }
+        }
+        BasicProperties::default()
+            .with_message_id(self.message_id.to_string().into())
+            .with_type(ShortString::try_new(self.kind.as_str()).unwrap_or_default())
+            .with_headers(headers)
+    }
 }
 
 /// A delivery whose frame is in order: it has a UUID as its id, is plain JSON text in UTF-8 of

@@ -276,22 +276,27 @@ pub(crate) async fn park(
     why: Unreadable,
 ) -> Result<bool, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let taken = sqlx::query!(
+    let taken = sqlx::query_scalar!(
         r#"
         delete from outbox_messages
          where id = $1 and created_at = $2 and due_at = $3 and not is_published
+        returning key
         "#,
         row.row.id,
         row.row.created_at,
         row.row.due_at,
     )
-    .execute(&mut *transaction)
-    .await?
-    .rows_affected();
-    if taken == 0 {
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(key) = taken else {
         return Ok(false);
-    }
-    let message = Parked::unsent(row, why);
+    };
+    let message = Parked {
+        properties: row.properties(),
+        body: row.body.clone().into_bytes(),
+        key: Some(key),
+        why,
+    };
     parked::park(&mut transaction, queue, vec![message]).await?;
     transaction.commit().await?;
     Ok(true)

@@ -3,15 +3,10 @@
 use std::fmt::Write;
 
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldTable};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::message::OutboxRow;
-
-/// Bytes that a short text of AMQP can have.
-const SHORT_MAX: usize = 255;
 /// Bytes of a body that are kept.
 const BODY_MAX: usize = 131_072;
 
@@ -103,33 +98,6 @@ pub(crate) struct Parked {
 }
 
 impl Parked {
-    /// A message that could not be sent, as far as it can be written as one.
-    pub(crate) fn unsent(row: &OutboxRow, why: Unreadable) -> Self {
-        let kind = &row.kind[..row.kind.floor_char_boundary(SHORT_MAX)];
-        let mut headers = FieldTable::default();
-        headers.insert(
-            "schema_version".into(),
-            AMQPValue::ShortInt(row.schema_version),
-        );
-        for (name, value) in [
-            ("traceparent", &row.traceparent),
-            ("x-request-id", &row.request_id),
-        ] {
-            if let Some(value) = value {
-                headers.insert(name.into(), AMQPValue::LongString(value.as_str().into()));
-            }
-        }
-        Self {
-            properties: BasicProperties::default()
-                .with_message_id(row.message_id.to_string().into())
-                .with_type(kind.into())
-                .with_headers(headers),
-            body: row.body.clone().into_bytes(),
-            key: None,
-            why,
-        }
-    }
-
     /// See [`identity`].
     pub(crate) fn identity(&self) -> String {
         identity(&self.properties, &self.body)

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use futures::FutureExt;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -204,40 +204,24 @@ impl Publisher {
         self.channel
             .basic_publish(
                 self.exchange.clone(),
-                kind.clone(),
+                kind,
                 BasicPublishOptions {
                     mandatory: true,
                     ..Default::default()
                 },
                 row.body.as_bytes(),
-                self.properties(row, kind),
+                self.properties(row),
             )
             .await
     }
 
-    fn properties(&self, row: &OutboxRow, kind: ShortString) -> BasicProperties {
-        let mut headers = FieldTable::default();
-        headers.insert(
-            "schema_version".into(),
-            AMQPValue::ShortInt(row.schema_version),
-        );
-        for (name, value) in [
-            ("traceparent", &row.traceparent),
-            ("x-request-id", &row.request_id),
-        ] {
-            if let Some(value) = value {
-                headers.insert(name.into(), AMQPValue::LongString(value.as_str().into()));
-            }
-        }
+    fn properties(&self, row: &OutboxRow) -> BasicProperties {
         let now = OffsetDateTime::now_utc().unix_timestamp();
-        BasicProperties::default()
+        row.properties()
             .with_content_type("application/json".into())
             .with_delivery_mode(PERSISTENT)
-            .with_message_id(row.message_id.to_string().into())
-            .with_type(kind)
             .with_app_id(self.app_id.clone())
             .with_timestamp(u64::try_from(now).unwrap_or_default())
-            .with_headers(headers)
     }
 }
 

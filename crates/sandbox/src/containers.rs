@@ -17,8 +17,8 @@ use testcontainers::bollard::models::{
     ContainerState, ContainerStateStatusEnum, HostConfig, PortBinding,
 };
 use testcontainers::bollard::query_parameters::LogsOptionsBuilder;
-use testcontainers::core::IntoContainerPort;
 use testcontainers::core::client::docker_client_instance;
+use testcontainers::core::{CmdWaitFor, ExecCommand, IntoContainerPort};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
 use tokio::sync::OnceCell;
@@ -353,6 +353,19 @@ impl Server for Container {
         async {
             self.made()?.unpause().await?;
             self.is(ContainerStateStatusEnum::RUNNING).await
+        }
+        .boxed()
+    }
+
+    fn control<'a>(&'a self, arguments: &'a [&'a str]) -> BoxFuture<'a, anyhow::Result<()>> {
+        async move {
+            let command = [&["rabbitmqctl"], arguments].concat();
+            let done = ExecCommand::new(command).with_cmd_ready_condition(CmdWaitFor::exit_code(0));
+            self.made()?
+                .exec(done)
+                .await
+                .map(drop)
+                .context("rabbitmqctl fails")
         }
         .boxed()
     }

@@ -48,6 +48,8 @@ struct Weather {
     link: Link,
     delay: Duration,
     slice: usize,
+    /// Bytes that go on at a time.
+    portion: usize,
 }
 
 /// Which way bytes go.
@@ -93,6 +95,11 @@ impl Trap {
     }
 }
 
+/// Bytes that go on at a time where nothing limits them.
+const PORTION: usize = 64 * 1024;
+/// Portions of a limited connection in a second.
+const PORTIONS: u32 = 20;
+
 /// A port on loopback that leads to a server. Dropping it closes the port and all connections.
 #[derive(Debug)]
 pub struct Proxy {
@@ -125,6 +132,7 @@ impl Proxy {
                 link: Link::Up,
                 delay: Duration::ZERO,
                 slice: usize::MAX,
+                portion: PORTION,
             }),
             open: AtomicUsize::new(0),
             trap: Trap::default(),
@@ -188,6 +196,16 @@ impl Proxy {
     /// How many answers were lost in such a trap, to assert that it bites.
     pub fn answers_lost(&self) -> usize {
         self.inside.trap.sprung.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes a second go over each connection in each direction; `None`, as at first: as many as there are.
+    pub fn set_bandwidth(&self, bytes: Option<usize>) {
+        self.inside.weather.send_modify(|weather| {
+            (weather.delay, weather.portion) = bytes.map_or((Duration::ZERO, PORTION), |bytes| {
+                let portion = (bytes / PORTIONS as usize).clamp(1, PORTION);
+                (Duration::from_secs(1) / PORTIONS, portion)
+            });
+        });
     }
 
     /// How many clients are connected now, to assert that a cut bites.
@@ -305,11 +323,12 @@ struct Pump<'a> {
 
 impl Pump<'_> {
     async fn run(mut self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
-        let mut buffer = vec![0; 64 * 1024];
+        let mut buffer = vec![0; PORTION];
         // The end of what was sent before: a marker may stand across two portions.
         let mut tail = Vec::new();
         loop {
-            let Ok(count @ 1..) = from.read(&mut buffer).await else {
+            let most = self.weather.borrow().portion;
+            let Ok(count @ 1..) = from.read(&mut buffer[..most]).await else {
                 // A partition also hides that the other side has gone.
                 self.open().await;
                 return;

@@ -239,6 +239,68 @@ impl Rabbitmq {
         self.lifecycle.thaw().await.context("cannot thaw RabbitMQ")
     }
 
+    /// Raises the memory alarm, which blocks every connection that publishes; returns when the broker says that it is
+    /// raised.
+    ///
+    /// # Errors
+    /// If the broker does not run, is given, or does not raise it.
+    pub async fn raise_alarm(&self) -> anyhow::Result<()> {
+        self.watermark("0.00001").await?;
+        self.alarm_is(true).await
+    }
+
+    /// Ends the alarm.
+    ///
+    /// # Errors
+    /// As [`raise_alarm`](Self::raise_alarm).
+    pub async fn end_alarm(&self) -> anyhow::Result<()> {
+        self.watermark("0.4").await?;
+        self.alarm_is(false).await
+    }
+
+    async fn watermark(&self, share: &str) -> anyhow::Result<()> {
+        self.lifecycle
+            .control(&["set_vm_memory_high_watermark", share])
+            .await
+            .context("cannot set the memory watermark")
+    }
+
+    async fn alarm_is(&self, raised: bool) -> anyhow::Result<()> {
+        let ask = || async move {
+            let nodes = self.management("GET", "/api/nodes", None).await?;
+            let alarm = nodes[0]["mem_alarm"].as_bool();
+            ensure!(alarm == Some(raised), "the alarm is {alarm:?}");
+            Ok(())
+        };
+        self.lifecycle.first_answer(ask).await
+    }
+
+    /// Gives [`user`](Self::user) these permissions in a virtual host, as regular expressions.
+    ///
+    /// # Errors
+    /// If the management API does not answer or refuses.
+    pub async fn permit(&self, vhost: &str, expression: &str) -> anyhow::Result<()> {
+        let path = format!("/api/permissions/{}/{}", encode(vhost), encode(self.user()));
+        let body = serde_json::json!({
+            "configure": expression, "write": expression, "read": expression,
+        });
+        self.management("PUT", &path, Some(body)).await.map(drop)
+    }
+
+    /// Makes a login that may do everything in a virtual host, or gives it another password.
+    ///
+    /// # Errors
+    /// If the management API does not answer or refuses.
+    pub async fn set_login(&self, vhost: &str, user: &str, password: &str) -> anyhow::Result<()> {
+        let name = encode(user);
+        let login = serde_json::json!({ "password": password, "tags": "" });
+        let path = format!("/api/users/{name}");
+        self.management("PUT", &path, Some(login)).await?;
+        let all = serde_json::json!({ "configure": ".*", "write": ".*", "read": ".*" });
+        let path = format!("/api/permissions/{}/{name}", encode(vhost));
+        self.management("PUT", &path, Some(all)).await.map(drop)
+    }
+
     /// Whether the server's log holds this text, as `name_not_registered` after a kill that came too early.
     pub fn log_contains(&self, text: &str) -> bool {
         self.lifecycle.log().is_ok_and(|log| log.contains(text))

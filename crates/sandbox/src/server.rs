@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 
 /// How long a server may take to answer. Generous: a busy machine doubles every time, and nothing is measured here.
@@ -43,6 +44,10 @@ pub(crate) trait Server: Debug + Send + Sync {
     fn freeze(&self) -> BoxFuture<'_, anyhow::Result<()>>;
     /// Lets a held one go on.
     fn thaw(&self) -> BoxFuture<'_, anyhow::Result<()>>;
+    /// Runs the server's own tool of control with these arguments, and returns when it is done.
+    fn control<'a>(&'a self, _arguments: &'a [&'a str]) -> BoxFuture<'a, anyhow::Result<()>> {
+        async { bail!("this server has no tool of control here") }.boxed()
+    }
     /// Whether it still runs; a server that has ended will not come up any more.
     fn is_alive(&self) -> BoxFuture<'_, bool>;
     /// Whether it may be started, stopped and harmed.
@@ -110,6 +115,11 @@ impl Lifecycle {
         self.server.freeze().await?;
         *state = State::Frozen;
         Ok(())
+    }
+
+    pub(crate) async fn control(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let _running = self.expect(&[State::Running]).await?;
+        self.server.control(arguments).await
     }
 
     pub(crate) async fn thaw(&self) -> anyhow::Result<()> {

@@ -145,7 +145,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "F13",
         "A broker that takes connections and says nothing",
         "Given up after a deadline; the next address is tried",
-        "postbox: broker",
+        "postbox: what the broker says, said by a scripted one",
     ),
     scenarios(
         "F14",

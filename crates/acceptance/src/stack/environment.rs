@@ -9,12 +9,19 @@ use super::{Ports, Stack};
 use crate::process::{Instance, Service};
 use crate::ways::Far;
 
+/// Of the services' own login at the broker, which is named as the virtual host.
+pub(crate) const OWN_PASSWORD: &str = "as at first";
+
 /// What a scenario may want other than usual.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// `REDRIVE_AFTER`. Out of reach of a scenario as a rule: else asking again would mend what the scenario is about
     /// before it is seen.
     pub(crate) redrive_after: &'static str,
+    /// `CONFIRM_TIMEOUT`.
+    pub(crate) confirm_timeout: &'static str,
+    /// Whether the services have a login of their own at the broker, which can be changed.
+    pub(crate) own_login: bool,
     /// Whether Orders and Payments are reached through a balancer, behind which there may be several processes of
     /// each, and which can be harmed.
     pub(crate) balanced: bool,
@@ -28,6 +35,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             redrive_after: "1h",
+            confirm_timeout: "10s",
+            own_login: false,
             balanced: false,
             ordinary_login: false,
             told: Vec::new(),
@@ -78,6 +87,10 @@ impl Stack {
         };
         let (postgres, rabbitmq) = (&self.sandbox.postgres, &self.sandbox.rabbitmq);
         let port = |far| anyhow::Ok(self.ways.to(instance, far)?.address().port().to_string());
+        let (broker_user, broker_password) = match self.settings.own_login {
+            true => (self.vhost.as_str(), OWN_PASSWORD),
+            false => (rabbitmq.user(), rabbitmq.password()),
+        };
         let user = match self.settings.ordinary_login {
             true => database,
             false => postgres.user(),
@@ -94,12 +107,14 @@ impl Stack {
         for (name, value) in [
             ("HOST", rabbitmq.host()),
             ("PORT", &port(Far::Broker)?),
-            ("USER", rabbitmq.user()),
-            ("PASSWORD", rabbitmq.password()),
+            ("USER", broker_user),
+            ("PASSWORD", broker_password),
             ("VHOST", &self.vhost),
+            ("HEAL_WEDGED", "on"),
         ] {
             tell(&format!("RABBITMQ__{name}"), value);
         }
+        tell("CONFIRM_TIMEOUT", self.settings.confirm_timeout);
         if service == Service::Orders {
             tell("REDRIVE_AFTER", self.settings.redrive_after);
         }

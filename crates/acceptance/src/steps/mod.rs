@@ -4,6 +4,7 @@
 
 mod accounts;
 mod api;
+mod broker;
 mod broker_faults;
 mod crashes;
 mod database_faults;

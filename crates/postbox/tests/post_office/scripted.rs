@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use postbox::NewMessage;
+use postbox::{BrokerConfig, NewMessage};
 
 use crate::eventually::{eventually, stays};
 use crate::office::{Office, PARKED, SENT, UNSENT, letter};
@@ -254,5 +254,29 @@ async fn what_nobody_takes_waits_longer_each_time_and_lets_new_ones_pass() -> Re
         seen.len()
     );
     ensure!(seen.iter().all(|seen| seen.connection == 1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_a_lost_session_comes_the_next_address_and_a_silent_one_has_a_deadline() -> Result<()>
+{
+    // Takes connections, as a paused broker does, and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let sick = Peer::start(|_| vec![Act::Cut]).await?;
+    let well = Peer::start(ack).await?;
+    let mut office = Office::open().await?;
+    office.broker = BrokerConfig {
+        host: format!(
+            "{},{},{}",
+            sick.broker().host,
+            silent.local_addr()?,
+            well.broker().host
+        ),
+        ..sick.broker()
+    };
+    office.start_relay();
+    send(&office, "letter", &["1"]).await?;
+    office.eventually_count(SENT, 1).await?;
+    ensure!(sick.times("1") == 1 && well.times("1") == 1);
     Ok(())
 }

@@ -26,6 +26,8 @@ use process::Process;
 pub(crate) use programs::Programs;
 
 const USER: &str = "paidonce";
+/// A tool that starts a virtual machine of its own takes seconds on a busy machine.
+const CONTROL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Both servers, prepared and not yet started.
 pub(crate) async fn prepare(data: &Data) -> anyhow::Result<Servers> {
@@ -57,6 +59,10 @@ trait Recipe: Debug + Send + Sync {
     fn prepare<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, anyhow::Result<()>>;
     fn choose_ports(&self) -> anyhow::Result<Ports>;
     fn launch(&self, place: &Place, ports: Ports) -> anyhow::Result<Launch>;
+    /// The server's own tool of control, if there is one here.
+    fn control(&self, _arguments: &[&str]) -> Option<Launch> {
+        None
+    }
     /// The signal for an orderly end.
     fn stop_signal(&self) -> Signal;
     fn log(&self) -> &'static str;
@@ -132,6 +138,25 @@ impl Server for LocalServer {
 
     fn thaw(&self) -> BoxFuture<'_, anyhow::Result<()>> {
         async { self.process()?.thaw().await }.boxed()
+    }
+
+    fn control<'a>(&'a self, arguments: &'a [&'a str]) -> BoxFuture<'a, anyhow::Result<()>> {
+        async move {
+            let launch = self
+                .recipe
+                .control(arguments)
+                .context("no such tool here")?;
+            let status = self.place.spawn(&launch)?.wait(CONTROL_PATIENCE).await?;
+            self.place.settle()?;
+            let told = || self.place.read(launch.log).unwrap_or_default();
+            anyhow::ensure!(
+                status.success(),
+                "{arguments:?} ended with {status}: {}",
+                told()
+            );
+            Ok(())
+        }
+        .boxed()
     }
 
     fn is_alive(&self) -> BoxFuture<'_, bool> {

@@ -18,6 +18,7 @@ use crate::rabbitmq::{ADVANCED_CONFIG, COMMON_CONFIG};
 use crate::server::{Ports, lock};
 
 const LOG: &str = "rabbitmq.log";
+const NODE: &str = "paidonce@localhost";
 
 #[derive(Debug)]
 pub(super) struct Recipe {
@@ -109,7 +110,7 @@ impl super::Recipe for Recipe {
                 ("ERL_EPMD_PORT", names_port.to_string().into()),
                 ("ERL_EPMD_ADDRESS", text("127.0.0.1")),
                 // A kept folder belongs to the node of this name.
-                ("RABBITMQ_NODENAME", text("paidonce@localhost")),
+                ("RABBITMQ_NODENAME", text(NODE)),
                 ("RABBITMQ_DIST_PORT", ports::free_port()?.to_string().into()),
                 ("RABBITMQ_CONF_ENV_FILE", text("/dev/null")),
                 ("RABBITMQ_CONFIG_FILE", at("rabbitmq.conf")),
@@ -133,6 +134,24 @@ impl super::Recipe for Recipe {
                 ),
             ],
             log: LOG,
+            end: "KILL",
+        })
+    }
+
+    fn control(&self, arguments: &[&str]) -> Option<Launch> {
+        let text = |text: &str| OsString::from(text);
+        Some(Launch {
+            program: self.script.with_file_name("rabbitmqctl"),
+            arguments: arguments.iter().map(OsString::from).collect(),
+            environment: vec![
+                ("LANG", text("C.UTF-8")),
+                ("HOME", self.home.clone().into()),
+                ("ERL_EPMD_PORT", lock(&self.names).port.to_string().into()),
+                ("ERL_EPMD_ADDRESS", text("127.0.0.1")),
+                ("RABBITMQ_NODENAME", text(NODE)),
+                ("RABBITMQ_CONF_ENV_FILE", text("/dev/null")),
+            ],
+            log: "rabbitmqctl.log",
             end: "KILL",
         })
     }
