@@ -44,7 +44,7 @@ async fn the_broker_gives_it_up(world: &mut World, person: Person) -> Step {
 
 #[then(expr = "the operator sees one message of {service}, parked as {word}")]
 async fn sees_one(world: &mut World, service: Which, reason: String) -> Step {
-    let queue = queue_of(service.0)?.queue;
+    let queue = queue_of(service.0.service)?.queue;
     let (stack, reason) = (world.stack()?, reason.as_str());
     let id = eventually("the message is listed", || async move {
         let list = list(stack).await?;

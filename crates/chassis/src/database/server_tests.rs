@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 
-async fn fresh() -> anyhow::Result<DatabaseConfig> {
+pub(super) async fn fresh() -> anyhow::Result<DatabaseConfig> {
     let database = sandbox::shared().await.database().await?;
     Ok(DatabaseConfig {
         host: database.host().to_owned(),
@@ -117,29 +117,6 @@ async fn connections_carry_their_name_and_limits() -> anyhow::Result<()> {
             assert_eq!(value, expected, "{setting} of {name}");
         }
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_plan_out_of_date_is_made_anew() -> anyhow::Result<()> {
-    let config = fresh().await?;
-    let pool = pool(&config, "orders", Role::Api, 1);
-    sqlx::raw_sql("create table account (balance int); insert into account values (7)")
-        .execute(&pool)
-        .await?;
-    let read = async || {
-        let mut connection = pool.acquire().await?;
-        let row = sqlx::query("select * from account")
-            .fetch_one(&mut *connection)
-            .await;
-        minding_plans(&mut connection, row).await
-    };
-    read().await?;
-    sqlx::raw_sql("alter table account alter column balance type bigint")
-        .execute(&pool)
-        .await?;
-    assert!(read().await.is_err(), "sqlx sees to it by itself now");
-    read().await?;
     Ok(())
 }
 
