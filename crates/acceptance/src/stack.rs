@@ -146,10 +146,8 @@ impl Stack {
     /// # Errors
     /// If it was never started.
     pub(crate) fn api_port(&self, instance: Instance) -> anyhow::Result<u16> {
-        let ports = self.ports.get(&instance);
-        Ok(ports
-            .with_context(|| format!("{instance} was never started"))?
-            .api)
+        let ports = self.ports.get(&instance).context("never started")?;
+        Ok(ports.api)
     }
 
     /// The servers that all scenarios share.

@@ -5,6 +5,7 @@ pub(crate) mod store;
 
 use std::time::Duration;
 
+use chassis::database::bounded;
 use contracts::{PaymentRequested, SCHEMA_VERSION};
 use postbox::{HandleError, Incoming, NewMessage, Outbox, OutboxRow};
 use sqlx::PgPool;
@@ -33,7 +34,7 @@ pub(crate) async fn run(
     let mut pause = FIRST_PAUSE;
     let mut told = false;
     while !shutdown.is_cancelled() {
-        match work_off_waiting(pool).await {
+        match bounded(work_off_waiting(pool)).await {
             Ok(done) => {
                 told = false;
                 outbox.hand_over(done.messages);

@@ -17,6 +17,7 @@ use crate::attempts;
 use crate::backoff::Backoff;
 use crate::broker::{self, BrokerError};
 use crate::config::{BrokerConfig, ConsumerConfig};
+use crate::deadline;
 use crate::delivery::{self, Turn};
 use crate::failpoints::moment;
 use crate::hand_over::Outbox;
@@ -235,6 +236,7 @@ impl<H: Handler> Consumer<H> {
                 self.patiently(stop, || self.raise(identity)).await?;
             }
             let taking = take_in(&self.pool, &*self.handler, queue, reads, last_tag, alone);
+            let taking = deadline::transaction(taking);
             let outcome = match alone {
                 None => Some(taking.await),
                 Some(_) => attempts::in_time(taking, stop).await,
@@ -259,7 +261,8 @@ impl<H: Handler> Consumer<H> {
             if let Some(identity) = alone {
                 // No death. Where the database is away this cannot be written, and who is killed
                 // then has counted one; not more, because counting needs the database.
-                let lowered = attempts::lower(&self.pool, queue, identity).await;
+                let lowered = attempts::lower(&self.pool, queue, identity);
+                let lowered = deadline::statement(lowered).await;
                 is_counted = lowered.is_err();
             }
             self.wait(&error?, &mut backoff, stop).await?;
@@ -277,7 +280,7 @@ impl<H: Handler> Consumer<H> {
     {
         let mut backoff = Backoff::reconnect();
         loop {
-            match ask().await {
+            match deadline::transaction(ask()).await {
                 Ok(answer) => return Some(answer),
                 Err(error) => self.wait(&error, &mut backoff, stop).await?,
             }

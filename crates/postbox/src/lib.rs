@@ -34,6 +34,7 @@ mod broker;
 mod config;
 mod consumer;
 mod dead_letters;
+mod deadline;
 mod delivery;
 mod failpoints;
 mod fault;

@@ -9,6 +9,7 @@ use crate::backoff::Backoff;
 use crate::board::Board;
 use crate::broker::{self, BrokerError};
 use crate::config::{BrokerConfig, RelayConfig};
+use crate::deadline;
 use crate::hand_over::Outbox;
 use crate::message::RowRef;
 use crate::outbox;
@@ -101,7 +102,7 @@ impl Relay {
         }
         let left = self.outbox.take_references().into_iter();
         let left: Vec<RowRef> = left.chain(memory.suspects.take_references()).collect();
-        if let Err(error) = outbox::release(&self.pool, &left).await {
+        if let Err(error) = deadline::statement(outbox::release(&self.pool, &left)).await {
             tracing::warn!(
                 rows = left.len(),
                 "relay: rows stay leased until they fall due: {error}"

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::BrokerError;
+use crate::deadline;
 use crate::failpoints::moment;
 use crate::hand_over::Taken;
 use crate::message::{OutboxRow, RowRef};
@@ -129,7 +130,7 @@ impl<'a> Session<'a> {
                 _ = tick.tick() => loop {
                     let most = pace.rows();
                     let limit = i64::try_from(most).unwrap_or(i64::MAX);
-                    let rows = outbox::claim_due(&self.relay.pool, limit).await?;
+                    let rows = deadline::statement(outbox::claim_due(&self.relay.pool, limit)).await?;
                     if !rows.is_empty() {
                         moment("relay.claimed");
                     }
@@ -182,7 +183,9 @@ impl<'a> Session<'a> {
     async fn publish_handed(&self, publisher: &Publisher, pace: &Pace) -> Result<(), SessionError> {
         let rows = match self.relay.outbox.take(pace.rows()) {
             Taken::Rows(rows) => rows,
-            Taken::References(rows) => outbox::read_back(&self.relay.pool, &rows).await?,
+            Taken::References(rows) => {
+                deadline::statement(outbox::read_back(&self.relay.pool, &rows)).await?
+            }
             Taken::Nothing => return Ok(()),
         };
         moment("relay.taken");
@@ -215,7 +218,7 @@ impl<'a> Session<'a> {
         } else {
             again.extend(round.unknown);
         }
-        outbox::release(&self.relay.pool, &again).await?;
+        deadline::statement(outbox::release(&self.relay.pool, &again)).await?;
         Err(fault.into())
     }
 
@@ -243,7 +246,7 @@ impl<'a> Session<'a> {
                 }
             } else {
                 let again = [round.unknown, round.unsent].concat();
-                outbox::release(&self.relay.pool, &again).await?;
+                deadline::statement(outbox::release(&self.relay.pool, &again)).await?;
             }
             return Err(fault.into());
         }
@@ -260,7 +263,7 @@ impl<'a> Session<'a> {
         let (pool, board) = (&self.relay.pool, &self.memory.board);
         let mut round = publisher.publish(rows, self.patience()).await;
         moment("relay.confirmed");
-        outbox::mark_published(pool, &round.confirmed).await?;
+        deadline::statement(outbox::mark_published(pool, &round.confirmed)).await?;
         moment("relay.marked");
         if !round.confirmed.is_empty() {
             self.memory.worked.store(true, Ordering::Relaxed);
@@ -274,7 +277,7 @@ impl<'a> Session<'a> {
                 refused = round.back.len() - round.unroutable,
                 "relay: the broker gave messages back; they stay pending and are tried again later"
             );
-            outbox::put_back(pool, &round.back).await?;
+            deadline::statement(outbox::put_back(pool, &round.back)).await?;
         }
         if !round.back.is_empty() || !round.confirmed.is_empty() {
             board.returned(round.back.len());
@@ -293,7 +296,7 @@ impl<'a> Session<'a> {
     async fn park(&self, row: &OutboxRow, detail: String) -> Result<(), SessionError> {
         let why = Unreadable::new(ParkReason::Attempts, detail);
         let queue = self.relay.topology.sends.queue;
-        if outbox::park(&self.relay.pool, queue, row, why).await? {
+        if deadline::transaction(outbox::park(&self.relay.pool, queue, row, why)).await? {
             tracing::error!(
                 app = self.relay.app_id,
                 message_id = %row.message_id,

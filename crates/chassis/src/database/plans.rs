@@ -23,3 +23,33 @@ pub(super) fn is_stale_plan(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.as_deref() == Some(STALE_PLAN)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::server_tests::fresh;
+    use crate::database::{Role, pool};
+
+    #[tokio::test]
+    async fn a_plan_out_of_date_is_made_anew() -> anyhow::Result<()> {
+        let config = fresh().await?;
+        let pool = pool(&config, "orders", Role::Api, 1);
+        sqlx::raw_sql("create table account (balance int); insert into account values (7)")
+            .execute(&pool)
+            .await?;
+        let read = async || {
+            let mut connection = pool.acquire().await?;
+            let row = sqlx::query("select * from account")
+                .fetch_one(&mut *connection)
+                .await;
+            minding_plans(&mut connection, row).await
+        };
+        read().await?;
+        sqlx::raw_sql("alter table account alter column balance type bigint")
+            .execute(&pool)
+            .await?;
+        assert!(read().await.is_err(), "sqlx sees to it by itself now");
+        read().await?;
+        Ok(())
+    }
+}

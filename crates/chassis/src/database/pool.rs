@@ -13,7 +13,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a connection that comes back may take to say that it is in order. One whose server is
 /// gone without a word would else keep its place in the pool for ever.
-const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A connection that was idle for longer is asked for a sign of life before use.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
