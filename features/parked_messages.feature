@@ -5,7 +5,7 @@ Feature: An operator decides what becomes of a message that was set aside
     Given the system is running
     And Ana has an account with 100.00
 
-  @B11 @B13
+  @B11
   Scenario: A request that the broker gave up is sent again
     Given Payments is down
     When Ana orders for 30.00

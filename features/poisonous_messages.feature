@@ -37,7 +37,7 @@ Feature: A message that cannot be processed is set aside
       | Payments | about a customer with an impossible number | bad_field |
       | Orders   | about an order that nobody placed  | unknown_order   |
 
-  @C3 @C14
+  @C14
   Scenario Outline: A message that is made to do harm: <fault>
     Given Ana has ordered for 1.00
     When Payments is sent a message "<fault>"

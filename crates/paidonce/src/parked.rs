@@ -19,6 +19,18 @@ use crate::cli::{ListArgs, ParkedCommand};
 /// Width of the table in characters, as `verify` has it.
 const WIDTH: u16 = 120;
 
+/// Where a replay can go: either outbox publishes to the exchange, so both reach both queues.
+const ROUTES: [Route; 2] = [
+    Route {
+        queue: ORDER_RESULTS.queue,
+        kind: ORDER_RESULTS.kind,
+    },
+    Route {
+        queue: PAYMENT_REQUESTS.queue,
+        kind: PAYMENT_REQUESTS.kind,
+    },
+];
+
 /// The two services that park messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -57,18 +69,6 @@ impl Side {
         }
     }
 
-    /// The queue it reads, where a replay goes to.
-    fn reads(self) -> Route {
-        let route = match self {
-            Self::Orders => ORDER_RESULTS,
-            Self::Payments => PAYMENT_REQUESTS,
-        };
-        Route {
-            queue: route.queue,
-            kind: route.kind,
-        }
-    }
-
     /// Its database, under the service's own login: a replay writes.
     async fn connect(self) -> anyhow::Result<PgPool> {
         let login = match self {
@@ -90,7 +90,7 @@ pub(crate) async fn parked(command: ParkedCommand) -> anyhow::Result<bool> {
         ParkedCommand::Show { id } => show(id).await,
         ParkedCommand::Replay { id } => {
             let pool = id.side.connect().await?;
-            let done = postbox::replay_parked(&pool, id.id, id.side.reads()).await;
+            let done = postbox::replay_parked(&pool, id.id, &ROUTES).await;
             told(id, "sent again", done)
         }
         ParkedCommand::Drop { id } => {

@@ -66,8 +66,8 @@ pub enum ParkedError {
         /// What it lacks.
         why: &'static str,
     },
-    /// It came from a queue that is not this service's any more.
-    #[error("it came from the queue {queue}, which this service does not read")]
+    /// Its queue is none of those that are known here.
+    #[error("its queue is {queue}, and nobody here knows how to send to that")]
     ForeignQueue {
         /// The queue in the row.
         queue: String,
@@ -134,14 +134,14 @@ pub async fn show_parked(pool: &PgPool, id: i64) -> Result<Option<ParkedMessage>
     }))
 }
 
-/// Sends an open parked message again to the queue it came from, `reads` of its service: the
-/// same `message_id`, version and bytes, through this service's own outbox. Its attempts are
+/// Sends an open parked message again to the queue it came from, or was to go to, one of
+/// `routes`: the same `message_id`, version and bytes, through this service's own outbox. Its attempts are
 /// forgotten and its row is closed as replayed in the same transaction. The lock on the row
 /// makes it one replay, however many ask at once.
 ///
 /// # Errors
 /// [`ParkedError`]; nothing has changed then.
-pub async fn replay_parked(pool: &PgPool, id: i64, reads: Route) -> Result<(), ParkedError> {
+pub async fn replay_parked(pool: &PgPool, id: i64, routes: &[Route]) -> Result<(), ParkedError> {
     let mut transaction = pool.begin().await?;
     let parked = sqlx::query!(
         r#"
@@ -162,11 +162,11 @@ pub async fn replay_parked(pool: &PgPool, id: i64, reads: Route) -> Result<(), P
             since: parked.state_at,
         });
     }
-    if parked.queue != reads.queue {
+    let Some(route) = routes.iter().find(|route| route.queue == parked.queue) else {
         return Err(ParkedError::ForeignQueue {
             queue: parked.queue,
         });
-    }
+    };
     let why = |why| ParkedError::NotSendable { why };
     if parked.reason == "too_large" {
         return Err(why("only the first 128 KiB of its body are kept"));
@@ -189,7 +189,7 @@ pub async fn replay_parked(pool: &PgPool, id: i64, reads: Route) -> Result<(), P
         returning id, created_at, due_at
         "#,
         message_id,
-        reads.kind,
+        route.kind,
         version,
         body,
         parked.traceparent,

@@ -164,7 +164,7 @@ async fn a_message_that_kills_its_process_is_parked_and_its_neighbours_finish() 
 
     // Replayed, it has its three tries again.
     let id = office.parked_id().await?;
-    postbox::replay_parked(&office.pool, id, crate::office::TOPOLOGY.reads).await?;
+    postbox::replay_parked(&office.pool, id, &[crate::office::TOPOLOGY.reads]).await?;
     let deaths = deaths_until("it is parked again", &office, &mut mortals, async || {
         let found = office.parked().await?;
         ensure!(found == ("attempts".into(), "open".into(), 3), "{found:?}");

@@ -168,7 +168,7 @@ async fn many_operators_at_once_make_one_replay() -> Result<()> {
         .await?;
     let id = office.parked_id().await?;
     office.stop_consumer().await?;
-    let ask = || replay_parked(&office.pool, id, TOPOLOGY.reads);
+    let ask = || replay_parked(&office.pool, id, &[TOPOLOGY.reads]);
     let (a, b, c, d) = tokio::join!(ask(), ask(), ask(), ask());
     let answers = [a, b, c, d];
     let done = answers.iter().filter(|answer| answer.is_ok()).count();
@@ -206,7 +206,7 @@ async fn a_replayed_message_that_fails_again_is_open_anew() -> Result<()> {
     office
         .eventually_parked("unknown_version", "open", 1)
         .await?;
-    replay_parked(&office.pool, office.parked_id().await?, TOPOLOGY.reads).await?;
+    replay_parked(&office.pool, office.parked_id().await?, &[TOPOLOGY.reads]).await?;
     office.eventually_parked("unknown_version", "open", 2).await
 }
 
@@ -226,7 +226,7 @@ async fn a_dropped_message_is_not_parked_again() -> Result<()> {
         .await?;
     ensure!(office.count("select count(*) from audit.parked").await? == 0);
     for refused in [
-        replay_parked(&office.pool, id, TOPOLOGY.reads).await,
+        replay_parked(&office.pool, id, &[TOPOLOGY.reads]).await,
         drop_parked(&office.pool, id).await,
     ] {
         ensure!(
@@ -261,13 +261,13 @@ async fn what_an_outbox_cannot_hold_is_not_replayed_and_says_what_to_do() -> Res
         .await?;
     office.eventually_count(PARKED, 4).await?;
     for row in postbox::list_parked(&office.pool, false, 10).await? {
-        let refused = replay_parked(&office.pool, row.id, TOPOLOGY.reads).await;
+        let refused = replay_parked(&office.pool, row.id, &[TOPOLOGY.reads]).await;
         ensure!(
             matches!(refused, Err(ParkedError::NotSendable { .. })),
             "{row:?}: {refused:?}"
         );
     }
-    let missing = replay_parked(&office.pool, 1_000_000, TOPOLOGY.reads).await;
+    let missing = replay_parked(&office.pool, 1_000_000, &[TOPOLOGY.reads]).await;
     ensure!(matches!(missing, Err(ParkedError::Missing)), "{missing:?}");
     ensure!(office.count("select count(*) from audit.parked").await? == 4);
     Ok(())
