@@ -65,23 +65,23 @@ pub enum BrokerError {
     /// Published, and then no confirm for so long that the rest counts as unknown.
     #[error("no confirm from the broker for {0:?}")]
     ConfirmsSilent(Duration),
-    /// A queue that an early kill of the broker has left dead.
+    /// Queues that an early kill of the broker has left dead.
     #[error(
-        "queue {queue} confirms nothing and does not answer, as one that the broker was killed on: \
-         delete it (`rabbitmqctl -p {vhost} delete_queue {queue}`), it is declared anew at once and \
-         what was in it is asked for again; RABBITMQ__HEAL_WEDGED=on does so by itself"
+        "confirms stay out, and {queues} does not answer, as after a kill of the broker right after \
+         it was declared: delete it ({commands}), it is declared anew at once and what was in it \
+         is asked for again; RABBITMQ__HEAL_WEDGED=on does so by itself"
     )]
     Wedged {
-        /// Which queue.
-        queue: &'static str,
-        /// In which virtual host.
-        vhost: String,
+        /// Which queues.
+        queues: String,
+        /// How to delete each.
+        commands: String,
     },
-    /// Such a queue was deleted; the next session declares it.
-    #[error("queue {queue} was dead and has been deleted; it is declared anew")]
+    /// Such queues were deleted; the next session declares them.
+    #[error("{queues} was dead and has been deleted; it is declared anew")]
     Healed {
-        /// Which queue.
-        queue: &'static str,
+        /// Which queues.
+        queues: String,
     },
     /// Ended while an alarm held the messages up: none of them is to blame.
     #[error("stopped while the broker blocks publishers")]

@@ -22,7 +22,7 @@ use crate::wedge;
 
 /// So many sessions that end in silence, each fresh and not blocked, and the queue is asked
 /// whether it lives.
-const SUSPICIOUS: u32 = 2;
+pub(crate) const SUSPICIOUS: u32 = 2;
 
 /// The relay of one service. One per process; any number of processes.
 #[derive(Clone, Debug)]
@@ -120,7 +120,7 @@ impl Relay {
         let connection = broker::connect(&self.broker, &name).await?;
         self.topology.declare(&connection).await?;
         if memory.silent.load(Ordering::Relaxed) >= SUSPICIOUS {
-            wedge::check(&self.broker, &name, self.topology.sends.queue).await?;
+            wedge::check(&self.broker, &name, &self.topology).await?;
         }
         tracing::info!(app = self.app_id, "relay: connected to the broker");
         Session::new(self, &connection, memory, shutdown)

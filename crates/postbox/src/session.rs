@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, join};
 use lapin::{Connection, Event};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::BrokerError;
@@ -22,7 +22,8 @@ use crate::parked::{ParkReason, Unreadable};
 use crate::patience::{Flow, Patience, free};
 use crate::publisher::{Publisher, Round};
 use crate::read_back::read_back;
-use crate::relay::{Memory, Relay, SessionError};
+use crate::relay::{Memory, Relay, SUSPICIOUS, SessionError};
+use crate::wedge;
 
 /// How often the connection is asked whether it still is one; as long again, and a session that
 /// had nothing to do counts as one that works.
@@ -30,6 +31,8 @@ const WATCH: Duration = Duration::from_millis(500);
 /// After messages came back, the topology is declared anew, no more often than this.
 const REDECLARE: Duration = Duration::from_secs(1);
 
+/// A queue that refuses is asked whether it lives no more often than this.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// How often the queues are read back through the management API.
 const READ_BACK: Duration = Duration::from_secs(30);
 
@@ -44,6 +47,8 @@ pub(crate) struct Session<'a> {
     flow: watch::Sender<Flow>,
     /// Messages came back: a queue or binding may be gone.
     astray: Notify,
+    /// A round was refused and nothing of it confirmed: the queue may be full, or dead.
+    doubt: Notify,
 }
 
 impl<'a> Session<'a> {
@@ -61,6 +66,7 @@ impl<'a> Session<'a> {
             over: shutdown.child_token(),
             flow: watch::Sender::new(Flow::Free(Instant::now())),
             astray: Notify::new(),
+            doubt: Notify::new(),
         }
     }
 
@@ -81,12 +87,39 @@ impl<'a> Session<'a> {
             );
             polled.and(handed)
         };
-        let (lanes, watched, ()) = join!(
+        let (lanes, watched, asked, ()) = join!(
             self.ending(lanes),
             self.ending(self.watch(events)),
+            self.ending(self.ask_the_queue()),
             self.read_back(),
         );
-        lanes.and(watched)
+        asked.and(lanes).and(watched)
+    }
+
+    /// Asks a queue that refuses whether it lives, no more often than now and then. A full one
+    /// answers, and one whose process is gone does not.
+    async fn ask_the_queue(&self) -> Result<(), SessionError> {
+        let relay = self.relay;
+        let name = format!("paidonce-{}-relay", relay.app_id);
+        while self
+            .over
+            .run_until_cancelled(self.doubt.notified())
+            .await
+            .is_some()
+        {
+            let check = wedge::check(&relay.broker, &name, &relay.topology);
+            match self.over.run_until_cancelled(check).await {
+                Some(Err(fault @ (BrokerError::Wedged { .. } | BrokerError::Healed { .. }))) => {
+                    // The next session asks before it publishes.
+                    self.memory.silent.store(SUSPICIOUS, Ordering::Relaxed);
+                    return Err(fault.into());
+                }
+                // It lives, or there was nobody to ask: the lanes will tell.
+                _ => {}
+            }
+            self.over.run_until_cancelled(sleep(ASK_AGAIN)).await;
+        }
+        Ok(())
     }
 
     /// Reads the queues back, now and then: a policy may come at any time. Beside everything else:
@@ -284,6 +317,9 @@ impl<'a> Session<'a> {
         }
         if round.unroutable > 0 {
             self.astray.notify_one();
+        }
+        if round.back.len() > round.unroutable && round.confirmed.is_empty() {
+            self.doubt.notify_one();
         }
         for (unfit, why) in std::mem::take(&mut round.unfit) {
             for row in rows.iter().filter(|row| row.row == unfit) {

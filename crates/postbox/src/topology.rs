@@ -47,7 +47,7 @@ impl Topology {
         for (name, arguments) in self.queues() {
             queue(connection, &name, arguments).await?;
         }
-        let dead = self.dead_queue();
+        let dead = dead_queue(self.reads);
         bind(connection, &dead, self.dead_exchange, self.reads.queue).await?;
         for route in [self.reads, self.sends] {
             bind(connection, route.queue, self.exchange, route.kind).await?;
@@ -58,12 +58,14 @@ impl Topology {
     /// The queues that this service declares, with their arguments.
     pub(crate) fn queues(&self) -> [(String, FieldTable); 3] {
         let live = |route: Route| (route.queue.to_owned(), self.live_arguments(route));
-        let dead = (self.dead_queue(), dead_arguments());
+        let dead = (dead_queue(self.reads), dead_arguments());
         [dead, live(self.reads), live(self.sends)]
     }
 
-    fn dead_queue(&self) -> String {
-        format!("{}.dead", self.reads.queue)
+    /// The queues on both ways beside the one that is sent to, the other side's dead letters too.
+    pub(crate) fn beside_sends(&self) -> [String; 3] {
+        let reads = self.reads.queue.to_owned();
+        [dead_queue(self.sends), reads, dead_queue(self.reads)]
     }
 
     async fn exchange(&self, connection: &Connection, name: &str) -> Result<(), BrokerError> {
@@ -99,6 +101,10 @@ impl Topology {
         arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
         arguments
     }
+}
+
+fn dead_queue(route: Route) -> String {
+    format!("{}.dead", route.queue)
 }
 
 /// What every queue of ours has: replicated and on disk, and full means refused, not dropped.

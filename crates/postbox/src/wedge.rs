@@ -1,52 +1,72 @@
 //! A queue that swallows. A quorum queue that was declared within half a second before its broker
 //! was killed comes back as if it was well, and is dead: declaring it succeeds, publishes are
-//! never confirmed, nothing can be taken out. What was confirmed before is gone; asking again
-//! brings it back, once there is a queue that works.
+//! never confirmed or all refused, nothing can be taken out. What was confirmed before is gone;
+//! asking again brings it back, once there is a queue that works.
 
 use std::time::Duration;
 
+use lapin::ErrorKind;
 use lapin::options::{BasicGetOptions, QueueDeleteOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError};
-use lapin::{Connection, ErrorKind};
 use tokio::time::timeout;
 
 use crate::broker::{self, BrokerError};
 use crate::config::BrokerConfig;
+use crate::topology::Topology;
 
 /// A queue that is well answers within milliseconds, and a broker at its limits within this.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// The broker itself waits some seconds for the dead queue before it lets go of it.
 const DELETE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Asks a queue that confirms nothing whether it lives. If it does not, and only then: deletes it
-/// where that is switched on, else says what to do. It is declared anew by the next session.
+/// Asks the queue that confirms nothing whether it lives. If it does not, and only then: asks the
+/// others beside it too, for one kill leaves all dead that were new, and deletes the dead ones
+/// where that is switched on, else says what to do. They are declared anew by the next sessions.
 ///
 /// A cluster that has lost its majority looks the same from here, and its queues come back with
 /// their messages: that is why the switch is off by default.
 pub(crate) async fn check(
     config: &BrokerConfig,
     name: &str,
-    queue: &'static str,
+    topology: &Topology,
 ) -> Result<(), BrokerError> {
-    // On connections of their own: the broker closes the one that asked a dead queue.
-    let probe = broker::connect(config, name).await?;
-    let lives = answers(&probe, queue).await;
-    drop(probe);
-    if lives? {
+    if answers(config, name, topology.sends.queue).await? {
         return Ok(());
     }
+    let mut dead = vec![topology.sends.queue.to_owned()];
+    for queue in topology.beside_sends() {
+        if !answers(config, name, &queue).await? {
+            dead.push(queue);
+        }
+    }
+    let commands: Vec<String> = dead
+        .iter()
+        .map(|queue| format!("rabbitmqctl -p {} delete_queue {queue}", config.vhost))
+        .collect();
     let wedged = || BrokerError::Wedged {
-        queue,
-        vhost: config.vhost.clone(),
+        queues: dead.join(", "),
+        commands: commands.join("; "),
     };
     if !config.heal_wedged {
         return Err(wedged());
     }
-    tracing::error!(
-        queue,
-        "the queue confirms nothing and does not answer: it is deleted with what is in it and \
-         declared anew (RABBITMQ__HEAL_WEDGED is on)"
-    );
+    for queue in &dead {
+        tracing::error!(
+            queue,
+            "the queue does not answer: it is deleted with what is in it and declared anew \
+             (RABBITMQ__HEAL_WEDGED is on)"
+        );
+        if let Err(error) = delete(config, name, queue).await {
+            tracing::error!(queue, "the queue cannot be deleted: {error}");
+            return Err(wedged());
+        }
+    }
+    Err(BrokerError::Healed {
+        queues: dead.join(", "),
+    })
+}
+
+async fn delete(config: &BrokerConfig, name: &str, queue: &str) -> Result<(), BrokerError> {
     let connection = broker::connect(config, name).await?;
     let delete = async {
         let channel = connection.create_channel().await?;
@@ -56,24 +76,18 @@ pub(crate) async fn check(
             .await
     };
     match timeout(DELETE_LIMIT, delete).await {
-        Ok(Ok(_)) => {
-            broker::leave(&connection).await;
-            Err(BrokerError::Healed { queue })
-        }
-        Ok(Err(error)) => {
-            tracing::error!(queue, "the queue cannot be deleted: {error}");
-            Err(wedged())
-        }
-        Err(_) => {
-            tracing::error!(queue, "the queue cannot be deleted: no answer");
-            Err(wedged())
-        }
+        Ok(deleted) => deleted.map(drop)?,
+        Err(_) => return Err(BrokerError::gone()),
     }
+    broker::leave(&connection).await;
+    Ok(())
 }
 
 /// Takes a message and gives it back, the one question that a dead queue cannot answer; of one
 /// that lives, a message is delivered once more than needed.
-async fn answers(connection: &Connection, queue: &str) -> Result<bool, BrokerError> {
+async fn answers(config: &BrokerConfig, name: &str, queue: &str) -> Result<bool, BrokerError> {
+    // On a connection of its own: the broker closes the one that asked a dead queue.
+    let connection = broker::connect(config, name).await?;
     let get = async {
         let channel = connection.create_channel().await?;
         channel
