@@ -7,7 +7,6 @@ mod environment;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Output;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use uuid::Uuid;
 
 use crate::eventually::{eventually, within};
 use crate::ports::free_port;
-use crate::process::{self, Instance, Process, Service};
+use crate::process::{Instance, Process, Service};
 use crate::ways::Ways;
 
 pub(crate) use environment::{OWN_PASSWORD, Settings};
@@ -334,16 +333,6 @@ impl Stack {
             // One that has ended by itself is reported by whoever waits for it.
             process.thaw().ok();
         }
-    }
-
-    /// Runs an operator's command, told what both services are.
-    ///
-    /// # Errors
-    /// If it cannot be started.
-    pub(crate) async fn command(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let mut environment = self.environment(Service::Orders.first())?;
-        environment.extend(self.environment(Service::Payments.first())?);
-        process::command(arguments, &environment).await
     }
 
     /// The end of every service's log.

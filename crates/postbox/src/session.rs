@@ -15,7 +15,7 @@ use crate::broker::BrokerError;
 use crate::deadline;
 use crate::failpoints::moment;
 use crate::hand_over::Taken;
-use crate::message::{OutboxRow, RowRef};
+use crate::message::OutboxRow;
 use crate::outbox;
 use crate::pace::Pace;
 use crate::parked::{ParkReason, Unreadable};
@@ -23,6 +23,7 @@ use crate::patience::{Flow, Patience, free};
 use crate::publisher::{Publisher, Round};
 use crate::read_back::read_back;
 use crate::relay::{Memory, Relay, SUSPICIOUS, SessionError};
+use crate::suspects;
 use crate::wedge;
 
 /// How often the connection is asked whether it still is one; as long again, and a session that
@@ -108,14 +109,13 @@ impl<'a> Session<'a> {
             .is_some()
         {
             let check = wedge::check(&relay.broker, &name, &relay.topology);
-            match self.over.run_until_cancelled(check).await {
-                Some(Err(fault @ (BrokerError::Wedged { .. } | BrokerError::Healed { .. }))) => {
-                    // The next session asks before it publishes.
-                    self.memory.silent.store(SUSPICIOUS, Ordering::Relaxed);
-                    return Err(fault.into());
-                }
-                // It lives, or there was nobody to ask: the lanes will tell.
-                _ => {}
+            // If it lives, or there was nobody to ask, the lanes will tell.
+            if let Some(Err(fault @ (BrokerError::Wedged { .. } | BrokerError::Healed { .. }))) =
+                self.over.run_until_cancelled(check).await
+            {
+                // The next session asks before it publishes.
+                self.memory.silent.store(SUSPICIOUS, Ordering::Relaxed);
+                return Err(fault.into());
             }
             self.over.run_until_cancelled(sleep(ASK_AGAIN)).await;
         }
@@ -247,7 +247,9 @@ impl<'a> Session<'a> {
         };
         let mut again = round.unsent;
         if fault.blames_a_message() {
-            self.memory.suspects.add(pick(rows, &round.unknown));
+            self.memory
+                .suspects
+                .add(suspects::pick(rows, &round.unknown));
         } else {
             again.extend(round.unknown);
         }
@@ -272,8 +274,8 @@ impl<'a> Session<'a> {
             if fault.blames_a_message() {
                 self.memory
                     .suspects
-                    .add(pick(group.rows.clone(), &round.unsent));
-                group.rows = pick(group.rows, &round.unknown);
+                    .add(suspects::pick(group.rows.clone(), &round.unsent));
+                group.rows = suspects::pick(group.rows, &round.unknown);
                 if let Some(row) = self.memory.suspects.blame(group) {
                     self.park(&row, crate::relay::chain(&fault)).await?;
                 }
@@ -392,11 +394,4 @@ impl<'a> Session<'a> {
             _ => {}
         }
     }
-}
-
-/// Those of `rows` that `which` names. Only for what has gone wrong: it compares each with each.
-fn pick(rows: Vec<OutboxRow>, which: &[RowRef]) -> Vec<OutboxRow> {
-    rows.into_iter()
-        .filter(|row| which.contains(&row.row))
-        .collect()
 }

@@ -80,6 +80,13 @@ impl Suspects {
     }
 }
 
+/// Those of `rows` that `which` names. Only for what has gone wrong: it compares each with each.
+pub(crate) fn pick(rows: Vec<OutboxRow>, which: &[RowRef]) -> Vec<OutboxRow> {
+    rows.into_iter()
+        .filter(|row| which.contains(&row.row))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,7 +57,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "A11",
         "A return is handed out with another message's confirm",
         "Returns are matched by `message_id`",
-        "postbox: what the broker says, said by a scripted one",
+        "`crates/postbox/tests/post_office/scripted.rs`",
     ),
     scenarios(
         "A12",

@@ -211,8 +211,8 @@ impl Fault {
         });
         match (self.shown, scenarios) {
             (Shown::ByType, _) => "doc tests of `crates/postbox`".to_owned(),
-            (Shown::Tests(tests), None) => format!("tests, {tests}"),
-            (Shown::Tests(tests), Some(scenarios)) => format!("tests, {tests}; {scenarios}"),
+            (Shown::Tests(tests), None) => tests.to_owned(),
+            (Shown::Tests(tests), Some(scenarios)) => format!("{tests}; {scenarios}"),
             (_, Some(scenarios)) => scenarios,
             (Shown::NotHere(reason), None) => format!("not tried: {reason}"),
             (Shown::Scenarios, None) => "not shown yet".to_owned(),

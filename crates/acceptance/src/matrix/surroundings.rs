@@ -52,19 +52,19 @@ pub(super) const FAULTS: &[Fault] = &[
         "E10",
         "A kept connection is closed just now",
         "A read is asked once more, a write is not",
-        "gateway: faults",
+        "`crates/gateway/src/tests/faults.rs`",
     ),
     tests(
         "E11",
         "The service behind dies within its answer",
         "The connection breaks; never a short 200",
-        "gateway: faults",
+        "`crates/gateway/src/tests/faults.rs`",
     ),
     tests(
         "E12",
         "Senders that send nothing",
         "Cut off; others are not kept waiting",
-        "chassis: serve",
+        "`crates/chassis/src/serve/tests.rs`",
     ),
     scenarios(
         "E13",
@@ -90,13 +90,13 @@ pub(super) const FAULTS: &[Fault] = &[
         "F2",
         "A row that makes the broker close the connection",
         "Found by halving and parked; the others leave",
-        "postbox: what the broker says, said by a scripted one",
+        "`crates/postbox/tests/post_office/scripted.rs`",
     ),
     tests(
         "F3",
         "A message that kills the process, in a batch of 200",
         "Handled alone, parked after three deaths; the others are finished",
-        "postbox: process killers",
+        "`crates/postbox/tests/post_office/alone.rs`",
     ),
     scenarios(
         "F4",
@@ -112,7 +112,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "F6",
         "A confirm for a part, then silence",
         "The part is marked, the rest goes again in smaller rounds",
-        "postbox: what the broker says, said by a scripted one",
+        "`crates/postbox/tests/post_office/scripted.rs`",
     ),
     scenarios(
         "F7",
@@ -145,7 +145,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "F13",
         "A broker that takes connections and says nothing",
         "Given up after a deadline; the next address is tried",
-        "postbox: what the broker says, said by a scripted one",
+        "`crates/postbox/tests/post_office/scripted.rs`",
     ),
     scenarios(
         "F14",

@@ -2,11 +2,13 @@
 //!
 //! Not here: where their servers are, and when they start.
 
+use std::process::Output;
+
 use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::{Ports, Stack};
-use crate::process::{Instance, Service};
+use crate::process::{self, Instance, Service};
 use crate::ways::Far;
 
 /// Of the services' own login at the broker, which is named as the virtual host.
@@ -60,6 +62,16 @@ impl Stack {
                 .context("cannot make a login")?;
         }
         connection.close().await.context("cannot make a login")
+    }
+
+    /// Runs an operator's command, told what both services are.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let mut environment = self.environment(Service::Orders.first())?;
+        environment.extend(self.environment(Service::Payments.first())?);
+        process::command(arguments, &environment).await
     }
 
     /// `http://...` at which the gateway finds a service.
