@@ -294,7 +294,7 @@ pub(crate) async fn park(
     let message = Parked {
         properties: row.properties(),
         body: row.body.clone().into_bytes(),
-        key: Some(key),
+        key,
         why,
     };
     parked::park(&mut transaction, queue, vec![message]).await?;
