@@ -1,13 +1,18 @@
 //! Messages that cannot be meant.
 
-use super::{Fault, scenarios};
+use super::{Fault, scenarios, tests};
 
 const PARKED: &str = "Parked at first sight with its reason; its neighbours go on";
 
 pub(super) const FAULTS: &[Fault] = &[
     scenarios("C1", "Empty", PARKED),
     scenarios("C2", "Broken JSON", PARKED),
-    scenarios("C3", "Not UTF-8", PARKED),
+    tests(
+        "C3",
+        "Not UTF-8",
+        PARKED,
+        "`crates/postbox/tests/post_office/main.rs`",
+    ),
     scenarios("C4", "Of an unknown type", PARKED),
     scenarios(
         "C5",
