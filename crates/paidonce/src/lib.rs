@@ -21,6 +21,9 @@ use std::time::Duration;
 
 pub use openapi::document;
 
+/// Stack of a worker thread, in bytes.
+const STACK: usize = 8 * 1024 * 1024;
+
 /// How long threads that cannot be interrupted may hold up the end.
 const LAST_THREADS: Duration = Duration::from_millis(500);
 
@@ -37,6 +40,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // Unoptimized futures are large, and the default of 2 MiB leaves little room for them.
+        .thread_stack_size(STACK)
         .build()
     {
         Ok(runtime) => runtime,

@@ -66,7 +66,8 @@ impl<H: Handler> Consumer<H> {
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut backoff = Backoff::reconnect();
         while !shutdown.is_cancelled() {
-            match self.session(&shutdown, &mut backoff).await {
+            // On the heap: whoever runs this would else carry all of a session on the stack.
+            match Box::pin(self.session(&shutdown, &mut backoff)).await {
                 Ok(()) => break,
                 Err(error) => {
                     let text = chain(&error);
@@ -108,7 +109,10 @@ impl<H: Handler> Consumer<H> {
             stop.cancel();
             ended
         };
-        let (live, ()) = tokio::join!(live, self.dead_letters(&connection, &name, &stop));
+        let (live, ()) = tokio::join!(
+            Box::pin(live),
+            Box::pin(self.dead_letters(&connection, &name, &stop))
+        );
         live?;
         // Unfinished deliveries go back to the queue when the connection closes.
         let _ = connection.close(200, "shutting down".into()).await;

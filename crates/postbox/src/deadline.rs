@@ -27,7 +27,8 @@ async fn within<T, E: From<sqlx::Error>>(
     limit: Duration,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    match tokio::time::timeout(limit, work).await {
+    // On the heap: a future that is handed on through several layers is copied in each.
+    match tokio::time::timeout(limit, Box::pin(work)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()),
     }

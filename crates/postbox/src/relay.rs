@@ -79,7 +79,8 @@ impl Relay {
             worked: AtomicBool::new(false),
         };
         while !shutdown.is_cancelled() {
-            match self.session(&shutdown, &memory).await {
+            // On the heap: whoever runs this would else carry all of a session on the stack.
+            match Box::pin(self.session(&shutdown, &memory)).await {
                 Ok(()) => break,
                 Err(error) => {
                     if let SessionError::Broker(BrokerError::ConfirmsSilent(_)) = error {
@@ -120,12 +121,10 @@ impl Relay {
         let connection = broker::connect(&self.broker, &name).await?;
         self.topology.declare(&connection).await?;
         if memory.silent.load(Ordering::Relaxed) >= SUSPICIOUS {
-            wedge::check(&self.broker, &name, &self.topology).await?;
+            Box::pin(wedge::check(&self.broker, &name, &self.topology)).await?;
         }
         tracing::info!(app = self.app_id, "relay: connected to the broker");
-        Session::new(self, &connection, memory, shutdown)
-            .run()
-            .await?;
+        Box::pin(Session::new(self, &connection, memory, shutdown).run()).await?;
         broker::leave(&connection).await;
         Ok(())
     }

@@ -89,10 +89,10 @@ impl<'a> Session<'a> {
             polled.and(handed)
         };
         let (lanes, watched, asked, ()) = join!(
-            self.ending(lanes),
+            Box::pin(self.ending(lanes)),
             self.ending(self.watch(events)),
-            self.ending(self.ask_the_queue()),
-            self.read_back(),
+            Box::pin(self.ending(self.ask_the_queue())),
+            Box::pin(self.read_back()),
         );
         asked.and(lanes).and(watched)
     }
