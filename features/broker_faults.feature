@@ -138,9 +138,9 @@ Feature: A broker that is there and does not do its work
     Given the system is running
     And orders keep coming in
     When the requests' way to their queue is cut
-    And the orders stop coming in
+    Then messages have come back to Orders
+    When the orders stop coming in
     Then every order is finished
-    And messages have come back to Orders
     And no payment was asked for a second time
 
   @B3

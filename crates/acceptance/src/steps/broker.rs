@@ -238,12 +238,18 @@ async fn the_spoilt_is_set_aside(world: &mut World) -> Step {
 
 #[then("messages have come back to Orders")]
 async fn messages_have_come_back(world: &mut World) -> Step {
-    let mut connection = orders_database(world.stack()?).await?;
-    let back: i64 = sqlx::query_scalar("select count(*) from audit.outbox where attempts > 0")
-        .fetch_one(&mut connection)
-        .await?;
-    require!(back > 0, "none has");
-    Ok(connection.close().await?)
+    let stack = world.stack()?;
+    eventually("messages have come back", || async move {
+        let mut connection = orders_database(stack).await?;
+        let back: i64 = sqlx::query_scalar("select count(*) from audit.outbox where attempts > 0")
+            .fetch_one(&mut connection)
+            .await?;
+        connection.close().await?;
+        ensure!(back > 0, "none has");
+        Ok(())
+    })
+    .await?;
+    Ok(())
 }
 
 #[when("the broker is killed right after it made the queue of requests")]
