@@ -1,8 +1,7 @@
-@serial
 Feature: A broker that is there and does not do its work
   It is noticed, said, and over as soon as the cause is; nobody restarts anything.
 
-  @B5
+  @serial @B5
   Scenario: The broker runs out of memory
     Given the system is running
     And orders keep coming in
@@ -97,7 +96,7 @@ Feature: A broker that is there and does not do its work
     And Orders is ready for everything
     And Payments is ready for everything
 
-  @F2
+  @serial @F2
   Scenario Outline: A message cannot be sent because of <fault>
     Given Orders asks again soon for what stays open
     And the system is running
@@ -121,7 +120,7 @@ Feature: A broker that is there and does not do its work
       | a body beyond all bounds   |
       | a type beyond all bounds   |
 
-  @F6
+  @serial @F6
   Scenario: The broker manages few messages in a second
     Given the system is running
     And orders keep coming in
@@ -143,7 +142,7 @@ Feature: A broker that is there and does not do its work
     Then every order is finished
     And no payment was asked for a second time
 
-  @B3
+  @serial @B3
   Scenario: The broker is killed so early that it brings a queue back dead
     Given Orders asks again soon for what stays open
     And confirms are given up soon
