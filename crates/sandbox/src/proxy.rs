@@ -373,6 +373,8 @@ impl Pump<'_> {
     async fn open(&mut self) -> Option<Weather> {
         let direction = self.direction;
         let flows = self.weather.wait_for(|weather| !weather.holds(direction));
-        Some(*flows.await.ok()?)
+        let weather = *flows.await.ok()?;
+        // What was held when the line was cut is lost with it.
+        (!matches!(weather.link, Link::Down | Link::Reset)).then_some(weather)
     }
 }
