@@ -58,6 +58,7 @@ Feature: A broker that is there and does not do its work
     And the gateway starts
     Then Payments accepts requests in the end
     And Orders accepts requests in the end
+    And the gateway is alive
     When Ana opens an account with 100.00
     And Ana orders for 30.00
     Then Orders says "queue payments.requests exists with other arguments"

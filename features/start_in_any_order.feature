@@ -46,6 +46,7 @@ Feature: The parts of the system start in any order
     Then Orders is alive
     And Payments is alive
     And Orders does not accept requests
+    And the gateway is alive
     And customers are told at once to come back later
     When the databases come back
     Then every service is ready
