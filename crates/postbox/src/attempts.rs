@@ -60,6 +60,22 @@ impl<H: Handler> Consumer<H> {
         committed
     }
 
+    /// A planted fault: each delivery of a message counts as a try, whoever was to blame.
+    pub(crate) async fn count_all(
+        &self,
+        reads: &mut [Read<H::Message>],
+        stop: &CancellationToken,
+    ) -> Option<()> {
+        for read in reads {
+            let identity = read.raw.identity();
+            if self.patiently(stop, || self.raise(&identity)).await? > self.max_attempts() {
+                read.raw.why = Unreadable::new(ParkReason::Attempts, "planted");
+                read.message = None;
+            }
+        }
+        Some(())
+    }
+
     /// Counts a try, see [`Self::alone`].
     pub(crate) async fn raise(&self, identity: &str) -> Result<i32, sqlx::Error> {
         raise(
@@ -72,7 +88,7 @@ impl<H: Handler> Consumer<H> {
     }
 
     fn max_attempts(&self) -> i32 {
-        i32::try_from(self.config.max_attempts).unwrap_or(i32::MAX - 1)
+        i32::try_from(self.config.max_attempts.get()).unwrap_or(i32::MAX - 1)
     }
 }
 

@@ -50,6 +50,12 @@ impl Board {
         })
     }
 
+    /// Messages were confirmed and marked, so the session works.
+    pub(crate) fn published(&self, messages: usize) {
+        self.status.count_published(messages);
+        self.works();
+    }
+
     /// The session works: something was confirmed, or it has lived for a while.
     pub(crate) fn works(&self) {
         self.change(|signs| signs.fault = None);
@@ -86,6 +92,7 @@ impl Board {
     fn change(&self, change: impl FnOnce(&mut Signs)) -> bool {
         let mut signs = self.signs.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut signs);
+        self.status.set_blocked(signs.blocked.is_some());
         self.status.set(signs.read())
     }
 }
@@ -133,8 +140,10 @@ mod tests {
         board.blocked(Some("low on memory".into()));
         board.fault("lost".into());
         assert_eq!(status.check(), Err("lost".into()));
+        assert!(!status.is_blocked(), "a session that is over is not");
         board.blocked(Some("low on disk".into()));
         board.works();
+        assert!(status.is_blocked());
         assert!(
             status
                 .check()

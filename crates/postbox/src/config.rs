@@ -1,11 +1,13 @@
 //! Settings of the broker connection, the relay and the consumer, as an environment gives them.
 
 use std::collections::BTreeMap;
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 
 /// Where the broker is and who logs in.
 #[derive(Clone, Debug, Deserialize)]
@@ -96,13 +98,26 @@ impl BrokerConfig {
 #[serde(default)]
 pub struct RelayConfig {
     /// How often to look for rows that are due though nobody handed them over.
-    #[serde(with = "humantime_serde")]
+    #[serde(deserialize_with = "some_time")]
     pub poll_interval: Duration,
     /// Rows published before their confirms are awaited.
-    pub batch: usize,
+    pub batch: NonZeroUsize,
     /// Without any confirm for this long, what is open counts as unknown.
     #[serde(skip, default = "confirm_timeout")]
     pub confirm_timeout: Duration,
+}
+
+/// A duration of none would have the relay ask without a pause.
+fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let time: Duration = humantime_serde::deserialize(deserializer)?;
+    match time.is_zero() {
+        true => Err(D::Error::custom("expected more than no time at all")),
+        false => Ok(time),
+    }
+}
+
+const fn size(size: usize) -> NonZeroUsize {
+    NonZeroUsize::new(size).expect("not zero")
 }
 
 fn confirm_timeout() -> Duration {
@@ -113,7 +128,7 @@ impl Default for RelayConfig {
     fn default() -> Self {
         Self {
             poll_interval: Duration::from_secs(1),
-            batch: 500,
+            batch: size(500),
             confirm_timeout: confirm_timeout(),
         }
     }
@@ -124,19 +139,19 @@ impl Default for RelayConfig {
 #[serde(default)]
 pub struct ConsumerConfig {
     /// Most deliveries in one transaction.
-    pub batch: usize,
-    /// Deliveries under way at a time.
-    pub prefetch: u16,
+    pub batch: NonZeroUsize,
+    /// Deliveries under way at a time. The broker takes zero for no bound at all.
+    pub prefetch: NonZeroU16,
     /// Tries of a message that fails alone, and not for want of a server, before it is parked.
-    pub max_attempts: u32,
+    pub max_attempts: NonZeroU32,
 }
 
 impl Default for ConsumerConfig {
     fn default() -> Self {
         Self {
-            batch: 200,
-            prefetch: 500,
-            max_attempts: 3,
+            batch: size(200),
+            prefetch: const { NonZeroU16::new(500).expect("not zero") },
+            max_attempts: const { NonZeroU32::new(3).expect("not zero") },
         }
     }
 }
@@ -144,6 +159,21 @@ impl Default for ConsumerConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bound_of_nothing_is_refused() {
+        let relay = |json| serde_json::from_value::<RelayConfig>(json);
+        let consumer = |json| serde_json::from_value::<ConsumerConfig>(json);
+        assert!(relay(serde_json::json!({"batch": 1, "poll_interval": "1ms"})).is_ok());
+        assert!(relay(serde_json::json!({"batch": 0})).is_err());
+        assert!(relay(serde_json::json!({"poll_interval": "0s"})).is_err());
+        assert!(
+            consumer(serde_json::json!({"batch": 1, "prefetch": 1, "max_attempts": 1})).is_ok()
+        );
+        for name in ["batch", "prefetch", "max_attempts"] {
+            assert!(consumer(serde_json::json!({name: 0})).is_err(), "{name}");
+        }
+    }
 
     #[test]
     fn each_host_may_carry_its_own_port() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use sqlx::PgPool;
@@ -19,7 +19,7 @@ use crate::broker::{self, BrokerError};
 use crate::config::{BrokerConfig, ConsumerConfig};
 use crate::deadline;
 use crate::delivery::{self, Turn};
-use crate::failpoints::moment;
+use crate::failpoints::{moment, planted};
 use crate::hand_over::Outbox;
 use crate::inbox::{Committed, Handler, Read, Taken, take_in};
 use crate::parked::{Parked, Unreadable};
@@ -115,7 +115,7 @@ impl<H: Handler> Consumer<H> {
         );
         live?;
         // Unfinished deliveries go back to the queue when the connection closes.
-        let _ = connection.close(200, "shutting down".into()).await;
+        broker::leave(&connection).await;
         Ok(())
     }
 
@@ -133,15 +133,22 @@ impl<H: Handler> Consumer<H> {
         backoff: &mut Backoff,
     ) -> Result<(), BrokerError> {
         let queue = self.topology.reads.queue;
-        let (channel, deliveries) = consume(connection, queue, name, self.config.prefetch).await?;
+        let (channel, deliveries) =
+            consume(connection, queue, name, self.config.prefetch.get()).await?;
         self.working();
         tracing::info!(app = self.app_id, "consumer: taking in {queue}");
-        let mut batches = deliveries.ready_chunks(self.config.batch);
+        let mut batches = deliveries.ready_chunks(self.config.batch.get());
         loop {
             let batch = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                batch = batches.next() => batch.ok_or(BrokerError::StreamEnded { queue })?,
+                batch = batches.next() => match batch {
+                    None if planted("the_end_of_the_stream_is_nothing") => {
+                        stop.cancelled().await;
+                        return Ok(());
+                    }
+                    batch => batch.ok_or(BrokerError::StreamEnded { queue })?,
+                },
             };
             let mut whole = Vec::with_capacity(batch.len());
             let mut fault = None;
@@ -151,6 +158,10 @@ impl<H: Handler> Consumer<H> {
                     Err(error) => fault = Some(error),
                 }
             }
+            if let (Some(last), true) = (whole.last(), planted("acknowledged_before_the_commit")) {
+                let options = BasicAckOptions { multiple: true };
+                channel.basic_ack(last.delivery_tag, options).await?;
+            }
             for turn in delivery::turns(whole, &suspects) {
                 let committed = match turn {
                     Turn::Together(deliveries) => self.settle(deliveries, stop).await,
@@ -159,9 +170,15 @@ impl<H: Handler> Consumer<H> {
                 // What comes after an unfinished turn must not be acknowledged: that would take
                 // in all before it.
                 let Some(committed) = committed else {
+                    if planted("a_failure_goes_back_to_the_queue") && !stop.is_cancelled() {
+                        give_back(&channel).await?;
+                        break;
+                    }
                     return Ok(());
                 };
-                acknowledge(&channel, committed).await?;
+                if !planted("acknowledged_before_the_commit") {
+                    acknowledge(&channel, committed).await?;
+                }
                 moment("consumer.acknowledged");
                 backoff.reset();
             }
@@ -190,6 +207,9 @@ impl<H: Handler> Consumer<H> {
             })
             .collect();
         moment("consumer.delivered");
+        if planted("attempts_of_the_whole_batch") {
+            self.count_all(&mut reads, stop).await?;
+        }
         if let Some(committed) = self.attempt(&mut reads, last_tag, None, stop).await? {
             return Some(committed);
         }
@@ -216,15 +236,15 @@ impl<H: Handler> Consumer<H> {
                 return Some(done);
             }
             attempts += 1;
-            if attempts >= self.config.max_attempts {
+            if attempts >= self.config.max_attempts.get() {
                 // `attempt` has left the reason in it.
                 read[0].message = None;
             }
         }
     }
 
-    /// One transaction, waited out while a server is to blame. Outer `None`: stopped first;
-    /// inner `None`: the messages are to blame, and `raw.why` of each says how.
+    /// One transaction, waited out while a server is to blame. Outer `None`: stopped first, or
+    /// given back, which only a planted fault does; inner `None`: the messages are to blame, and `raw.why` of each says how.
     async fn attempt(
         &self,
         reads: &mut [Read<H::Message>],
@@ -247,7 +267,9 @@ impl<H: Handler> Consumer<H> {
             };
             let error = match outcome {
                 Some(Ok(taken)) => return Some(Some(self.done(taken))),
-                Some(Err(error)) if !error.is_transient() => {
+                Some(Err(error))
+                    if !error.is_transient() || planted("a_server_s_fault_is_an_attempt") =>
+                {
                     tracing::error!(
                         app = self.app_id,
                         messages = reads.len(),
@@ -259,6 +281,7 @@ impl<H: Handler> Consumer<H> {
                     }
                     return Some(None);
                 }
+                Some(Err(_)) if planted("a_failure_goes_back_to_the_queue") => return None,
                 Some(Err(error)) => Some(error),
                 None => None,
             };
@@ -310,6 +333,8 @@ impl<H: Handler> Consumer<H> {
 
     fn done(&self, taken: Taken<H::Message>) -> Committed {
         self.working();
+        let handled = taken.applied.len() + taken.duplicates;
+        self.status.count_handled(handled, taken.duplicates);
         if taken.duplicates > 0 {
             tracing::debug!(
                 app = self.app_id,
@@ -326,6 +351,16 @@ impl<H: Handler> Consumer<H> {
         self.status
             .set(Ok(format!("taking in {}", self.topology.reads.queue)));
     }
+}
+
+/// A planted fault: all that this channel holds is to be delivered again, and counts towards the
+/// queue's limit.
+async fn give_back(channel: &Channel) -> Result<(), lapin::Error> {
+    let all = BasicNackOptions {
+        multiple: true,
+        requeue: true,
+    };
+    channel.basic_nack(0, all).await
 }
 
 /// Opens a channel of its own for a queue.

@@ -8,6 +8,7 @@ use lapin::message::Delivery;
 use lapin::types::AMQPValue;
 use uuid::Uuid;
 
+use crate::failpoints::planted;
 use crate::inbox::{Handler, Incoming, Read};
 use crate::message::Envelope;
 use crate::parked::{self, ParkReason, Parked, Unreadable};
@@ -36,7 +37,10 @@ pub(crate) fn turns(batch: Vec<Delivery>, suspects: &HashSet<String>) -> Vec<Tur
             !suspects.is_empty()
                 && suspects.contains(&parked::identity(&delivery.properties, &delivery.data))
         };
-        if delivery.redelivered || is_suspect() {
+        let alone = delivery.redelivered
+            && !planted("attempts_of_the_whole_batch")
+            && !planted("a_failure_goes_back_to_the_queue");
+        if alone || is_suspect() {
             if !together.is_empty() {
                 turns.push(Turn::Together(std::mem::take(&mut together)));
             }
@@ -224,6 +228,19 @@ mod tests {
         let kept = message(BasicProperties::default().with_headers(headers)).headers();
         assert!(kept.len() < HEADERS_MAX + 16, "{} bytes", kept.len());
         assert!(kept.ends_with("[cut]\n"), "{kept}");
+    }
+
+    #[test]
+    fn a_body_above_the_bound_is_not_read() {
+        let of_size = |size| {
+            let mut message = message(
+                BasicProperties::default().with_message_id(Uuid::now_v7().to_string().into()),
+            );
+            message.body = vec![b' '; size];
+            open(&message).map(drop).map_err(|why| why.reason)
+        };
+        assert_eq!(of_size(BODY_MAX), Ok(()));
+        assert_eq!(of_size(BODY_MAX + 1), Err(ParkReason::TooLarge));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::attempts;
-use crate::failpoints::moment;
+use crate::failpoints::{moment, planted};
 use crate::fault;
 use crate::message::{Envelope, OutboxRow};
 use crate::parked::{self, ParkReason, Parked, Unreadable};
@@ -132,7 +132,17 @@ pub(crate) async fn take_in<H: Handler>(
     let mut transaction = pool.begin().await?;
     moment("consumer.begun");
     let relatives_parked = mark_first_times(&mut transaction, queue, &mut batch).await?;
+    if planted("the_inbox_apart_from_the_effect") {
+        transaction.commit().await?;
+        transaction = pool.begin().await?;
+    }
     moment("consumer.marked");
+    if planted("the_inbox_apart_from_the_effect")
+        || planted("duplicates_are_not_answered")
+        || planted("parking_is_processing")
+    {
+        batch.retain(|(_, message)| message.first_time);
+    }
     parked.extend(remove_impostors(&mut transaction, &mut batch).await?);
     let (raws, mut batch): (Vec<&Parked>, Vec<Incoming<H::Message>>) = batch.into_iter().unzip();
     let handled = if batch.is_empty() {
@@ -212,7 +222,9 @@ async fn mark_first_times<M>(
     }
     let mut ids: Vec<(Uuid, Uuid)> = batch.iter().map(|(_, m)| (m.message_id, m.key)).collect();
     // Stable, so that of two copies in this batch the first one's key stays.
-    ids.sort_by_key(|(message_id, _)| *message_id);
+    if !planted("inserts_in_no_order") {
+        ids.sort_by_key(|(message_id, _)| *message_id);
+    }
     ids.dedup_by_key(|(message_id, _)| *message_id);
     let (message_ids, keys): (Vec<Uuid>, Vec<Uuid>) = ids.into_iter().unzip();
     let rows = sqlx::query_scalar!(
@@ -318,7 +330,7 @@ impl Corrections {
             .execute(&mut *transaction)
             .await?;
         }
-        if !self.parked.is_empty() {
+        if !self.parked.is_empty() && !planted("parking_is_processing") {
             sqlx::query!(
                 "delete from inbox_messages where message_id = any ($1)",
                 &self.parked,

@@ -5,6 +5,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::failpoints::planted;
 use crate::parked::{ParkReason, Unreadable};
 
 /// A message to be stored in the outbox. Its bytes are fixed now; every re-send is the same.
@@ -73,8 +74,12 @@ impl OutboxRow {
                 headers.insert(name.into(), AMQPValue::LongString(value.as_str().into()));
             }
         }
+        let message_id = match planted("an_id_made_when_it_is_sent") {
+            true => Uuid::now_v7(),
+            false => self.message_id,
+        };
         BasicProperties::default()
-            .with_message_id(self.message_id.to_string().into())
+            .with_message_id(message_id.to_string().into())
             .with_type(ShortString::try_new(self.kind.as_str()).unwrap_or_default())
             .with_headers(headers)
     }

@@ -111,8 +111,8 @@ pub fn pair(messages: Vec<NewMessage>, stored: impl IntoIterator<Item = Stored>)
         .collect()
 }
 
-/// Takes up to `limit` rows that are due and leases them to us. A `due_at` absurdly far ahead
-/// (the database's clock was set back) counts as due.
+/// Takes up to `limit` rows that are due and leases them to us. No row waits for longer than a minute, so
+/// a `due_at` far ahead (the database's clock was set back) counts as due.
 pub(crate) async fn claim_due(pool: &PgPool, limit: i64) -> Result<Vec<OutboxRow>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let rows = sqlx::query!(
@@ -120,7 +120,7 @@ pub(crate) async fn claim_due(pool: &PgPool, limit: i64) -> Result<Vec<OutboxRow
         with due as (
             select id, created_at, due_at from outbox_messages
              where not is_published
-               and (due_at <= now() or due_at > now() + interval '1 day')
+               and (due_at <= now() or due_at > now() + interval '5 min')
              order by due_at
              limit $1
                for update skip locked

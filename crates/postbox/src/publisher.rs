@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::broker::BrokerError;
-use crate::failpoints::moment;
+use crate::failpoints::{moment, planted};
 use crate::message::{OutboxRow, RowRef};
 use crate::outbox::Confirmed;
 use crate::patience::Patience;
@@ -54,9 +54,10 @@ impl Publisher {
         app_id: &str,
     ) -> Result<Self, lapin::Error> {
         let channel = connection.create_channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
+        if !planted("confirms_off") {
+            let options = ConfirmSelectOptions::default();
+            channel.confirm_select(options).await?;
+        }
         Ok(Self {
             channel,
             exchange: exchange.into(),
@@ -128,6 +129,10 @@ impl Publisher {
                     acked.push(row);
                     returned.extend(stray.map(|message| message_id(&message.delivery.properties)));
                 }
+                Some(Ok(Confirmation::Nack(None))) if planted("a_refusal_is_a_confirm") => {
+                    acked.push(row);
+                }
+                Some(Ok(Confirmation::NotRequested)) if planted("confirms_off") => acked.push(row),
                 Some(Ok(Confirmation::Nack(stray))) => {
                     patience.seen();
                     round.back.push(row.row);
@@ -144,6 +149,11 @@ impl Publisher {
                 }
             }
         }
+        if planted("returned_by_position") {
+            // As if returns came in the order of the messages.
+            let first = acked.iter().take(returned.len());
+            returned = first.map(|row| Some(row.message_id)).collect();
+        }
         // A return that is none of ours cannot be told apart: then nothing counts as confirmed.
         let stranger = returned
             .iter()
@@ -155,6 +165,10 @@ impl Publisher {
             } else {
                 round.confirmed.push(Confirmed(row.row));
             }
+        }
+        if planted("silence_is_a_confirm") {
+            let unknown = std::mem::take(&mut round.unknown);
+            round.confirmed.extend(unknown.into_iter().map(Confirmed));
         }
         round
     }
@@ -206,7 +220,7 @@ impl Publisher {
                 self.exchange.clone(),
                 kind,
                 BasicPublishOptions {
-                    mandatory: true,
+                    mandatory: !planted("mandatory_off"),
                     ..Default::default()
                 },
                 row.body.as_bytes(),

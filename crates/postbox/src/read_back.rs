@@ -13,6 +13,8 @@ use crate::config::BrokerConfig;
 use crate::topology::Topology;
 
 const ASK_LIMIT: Duration = Duration::from_secs(5);
+/// Nodes that a quorum queue is put on by default, if there are as many when it is declared.
+const MEMBERS: usize = 3;
 
 /// What differs from what we declare.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -42,6 +44,9 @@ pub(crate) async fn read_back(
         .timeout(ASK_LIMIT)
         .build()
         .map_err(|_| not_checked("no HTTP client"))?;
+    let nodes = ask(&client, &url, config, &["api", "nodes"]).await;
+    // Only a login with the tag `monitoring` may know.
+    let nodes = nodes.ok().and_then(|nodes| Some(nodes.as_array()?.len()));
     let mut differences = Differences::default();
     for (name, arguments) in topology.queues() {
         let queue = ask(
@@ -53,6 +58,7 @@ pub(crate) async fn read_back(
         .await
         .map_err(|error| not_checked(&error))?;
         differences.compare(&name, &arguments, &queue);
+        differences.count_members(&name, nodes, &queue);
     }
     Ok(differences)
 }
@@ -115,8 +121,23 @@ impl Differences {
                 self.notes.push(text);
             }
         }
+    }
+
+    /// A queue stays on the nodes that were there when it was declared, however many come later.
+    fn count_members(&mut self, name: &str, nodes: Option<usize>, queue: &Value) {
         let count = |key: &str| queue[key].as_array().map(Vec::len);
-        if let (Some(members), Some(online)) = (count("members"), count("online"))
+        let Some(members) = count("members") else {
+            return;
+        };
+        if let Some(nodes) = nodes
+            && members < nodes.min(MEMBERS)
+        {
+            self.notes.push(format!(
+                "{name} is on {members} of {nodes} nodes and is lost with them: \
+                 `rabbitmq-queues grow NODE all` for each node without it"
+            ));
+        }
+        if let Some(online) = count("online")
             && online < members
         {
             self.notes
@@ -159,6 +180,7 @@ mod tests {
         arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(1000));
         let mut differences = Differences::default();
         differences.compare(NAME, &arguments, queue);
+        differences.count_members(NAME, Some(3), queue);
         differences
     }
 
@@ -167,7 +189,7 @@ mod tests {
         let queue = json!({
             "arguments": {"x-queue-type": "quorum", "x-delivery-limit": 1000, "x-other": 1},
             "effective_policy_definition": {},
-            "members": ["a"], "online": ["a"],
+            "members": ["a", "b", "c"], "online": ["a", "b", "c"],
         });
         assert_eq!(compare(&queue), Differences::default());
     }
@@ -192,5 +214,24 @@ mod tests {
                 "letters has 2 of 3 members online",
             ]
         );
+    }
+
+    #[test]
+    fn a_queue_that_is_on_fewer_nodes_than_it_could_be_is_named() {
+        let notes = |nodes, members: &[&str]| {
+            let mut differences = Differences::default();
+            let queue = json!({ "members": members, "online": members });
+            differences.count_members(NAME, nodes, &queue);
+            differences.notes
+        };
+        assert_eq!(
+            notes(Some(3), &["a"]),
+            ["letters is on 1 of 3 nodes and is lost with them: \
+              `rabbitmq-queues grow NODE all` for each node without it"]
+        );
+        let fine = Vec::<String>::new();
+        assert_eq!(notes(Some(1), &["a"]), fine, "one node is all there is");
+        assert_eq!(notes(Some(5), &["a", "b", "c"]), fine, "three are enough");
+        assert_eq!(notes(None, &["a"]), fine, "the login may not know");
     }
 }

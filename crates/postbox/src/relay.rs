@@ -74,7 +74,7 @@ impl Relay {
         let memory = Memory {
             board: Board::new(self.status.clone()),
             suspects: Suspects::default(),
-            paces: [(); 2].map(|()| Pace::new(self.config.batch)),
+            paces: [(); 2].map(|()| Pace::new(self.config.batch.get())),
             silent: AtomicU32::new(0),
             worked: AtomicBool::new(false),
         };

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::BrokerError;
 use crate::deadline;
-use crate::failpoints::moment;
+use crate::failpoints::{moment, planted};
 use crate::hand_over::Taken;
 use crate::message::OutboxRow;
-use crate::outbox;
+use crate::outbox::{self, Confirmed};
 use crate::pace::Pace;
 use crate::parked::{ParkReason, Unreadable};
 use crate::patience::{Flow, Patience, free};
@@ -31,7 +31,6 @@ use crate::wedge;
 const WATCH: Duration = Duration::from_millis(500);
 /// After messages came back, the topology is declared anew, no more often than this.
 const REDECLARE: Duration = Duration::from_secs(1);
-
 /// A queue that refuses is asked whether it lives no more often than this.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// How often the queues are read back through the management API.
@@ -160,7 +159,7 @@ impl<'a> Session<'a> {
         while self.may_publish().await {
             tokio::select! {
                 biased;
-                _ = tick.tick() => loop {
+                _ = tick.tick(), if !planted("what_is_due_is_not_polled") => loop {
                     let most = pace.rows();
                     let limit = i64::try_from(most).unwrap_or(i64::MAX);
                     let rows = deadline::statement(outbox::claim_due(&self.relay.pool, limit)).await?;
@@ -296,6 +295,10 @@ impl<'a> Session<'a> {
         rows: &[OutboxRow],
     ) -> Result<Round, SessionError> {
         let (pool, board) = (&self.relay.pool, &self.memory.board);
+        if planted("marked_before_the_confirm") {
+            let rows: Vec<Confirmed> = rows.iter().map(|row| Confirmed(row.row)).collect();
+            deadline::statement(outbox::mark_published(pool, &rows)).await?;
+        }
         let mut round = publisher.publish(rows, self.patience()).await;
         moment("relay.confirmed");
         deadline::statement(outbox::mark_published(pool, &round.confirmed)).await?;
@@ -303,7 +306,7 @@ impl<'a> Session<'a> {
         if !round.confirmed.is_empty() {
             self.memory.worked.store(true, Ordering::Relaxed);
             self.memory.silent.store(0, Ordering::Relaxed);
-            board.works();
+            board.published(round.confirmed.len());
         }
         if !round.back.is_empty() {
             tracing::warn!(

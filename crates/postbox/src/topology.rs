@@ -4,16 +4,26 @@
 //! reader first started finds a queue. What exists with other arguments is reported, never
 //! deleted.
 
+use std::time::Duration;
+
+use futures::future::try_join_all;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, ErrorKind, ExchangeKind};
+use tokio::time::timeout;
 
 use crate::broker::BrokerError;
+use crate::failpoints::planted;
 
 /// Deliveries of one message before the broker gives it up to the dead-letter queue. High,
 /// because a lost connection counts as one: retries are the consumer's own business.
 const DELIVERY_LIMIT: i64 = 1000;
+
+/// A broker at its limits binds within this. A cluster one of whose nodes is silent holds every
+/// binding back, one that is there already too, until it gives that node up: a minute by default,
+/// in which everything else works.
+const BIND_LIMIT: Duration = Duration::from_secs(2);
 
 /// A queue and the routing key it is bound by, which is also the `type` of its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +58,14 @@ impl Topology {
             queue(connection, &name, arguments).await?;
         }
         let dead = dead_queue(self.reads);
-        bind(connection, &dead, self.dead_exchange, self.reads.queue).await?;
-        for route in [self.reads, self.sends] {
-            bind(connection, route.queue, self.exchange, route.kind).await?;
-        }
-        Ok(())
+        let (reads, sends) = (self.reads, self.sends);
+        try_join_all([
+            bind(connection, &dead, self.dead_exchange, reads.queue),
+            bind(connection, reads.queue, self.exchange, reads.kind),
+            bind(connection, sends.queue, self.exchange, sends.kind),
+        ])
+        .await
+        .map(drop)
     }
 
     /// The queues that this service declares, with their arguments.
@@ -98,7 +111,11 @@ impl Topology {
         arguments.insert("x-dead-letter-exchange".into(), text(self.dead_exchange));
         arguments.insert("x-dead-letter-routing-key".into(), text(route.queue));
         // At most once, the default, may lose what is dead-lettered.
-        arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+        let strategy = match planted("dead_letters_at_most_once") {
+            true => "at-most-once",
+            false => "at-least-once",
+        };
+        arguments.insert("x-dead-letter-strategy".into(), text(strategy));
         arguments
     }
 }
@@ -169,10 +186,18 @@ async fn bind(
             .await?;
         channel.close(200, "done".into()).await
     };
-    match bind.await {
-        // It cannot be asked whether a binding exists; a missing one shows as a returned message.
-        Err(error) if is_refused(&error) => Ok(()),
-        other => other,
+    // It cannot be asked whether a binding exists; a missing one shows as a returned message, and
+    // then this is tried again.
+    match timeout(BIND_LIMIT, bind).await {
+        Err(_) => {
+            tracing::warn!(
+                queue,
+                "the broker does not answer a binding; going on without"
+            );
+            Ok(())
+        }
+        Ok(Err(error)) if is_refused(&error) => Ok(()),
+        Ok(other) => other,
     }
     .map_err(|source| refusal(connection, format!("binding of {queue}"), source))
 }

@@ -183,7 +183,14 @@ async fn poison_is_parked_at_first_sight_and_its_neighbours_go_on() -> Result<()
     }
     // Parking writes no inbox row: a copy after the mend would be judged anew.
     ensure!(office.count("select count(*) from inbox_messages").await? == 2);
-    Ok(())
+    eventually("all is counted", async || {
+        let (handled, duplicates) = (office.consumer.handled(), office.consumer.duplicates());
+        ensure!((handled, duplicates) == (7, 5), "{handled}, {duplicates}");
+        let published = office.relay.published();
+        ensure!(published == 1, "{published} were published");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! frame, and an answer of the test's own to each message.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
@@ -48,6 +49,7 @@ pub(crate) struct Peer {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Message>>>,
     acts: broadcast::Sender<Act>,
+    holds_bindings: Arc<AtomicBool>,
 }
 
 impl Peer {
@@ -60,9 +62,11 @@ impl Peer {
             address: listener.local_addr()?,
             seen: Arc::default(),
             acts: broadcast::channel(16).0,
+            holds_bindings: Arc::default(),
         };
         let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(Box::new(script)));
         let (seen, acts) = (Arc::clone(&peer.seen), peer.acts.clone());
+        let holds_bindings = Arc::clone(&peer.holds_bindings);
         tokio::spawn(async move {
             let mut connection = 0;
             while let Ok((stream, _)) = listener.accept().await {
@@ -73,6 +77,7 @@ impl Peer {
                     tags: vec![0; 64],
                     script: Arc::clone(&script),
                     seen: Arc::clone(&seen),
+                    holds_bindings: Arc::clone(&holds_bindings),
                 };
                 let acts = acts.subscribe();
                 tokio::spawn(async move { talk.run(acts).await });
@@ -86,6 +91,11 @@ impl Peer {
             host: self.address.to_string(),
             ..BrokerConfig::default()
         }
+    }
+
+    /// From now on no binding is answered, as by a cluster that waits for a silent node.
+    pub(crate) fn hold_bindings(&self) {
+        self.holds_bindings.store(true, Ordering::Relaxed);
     }
 
     /// Every message that was published, over all connections.
@@ -115,6 +125,7 @@ struct Talk {
     tags: Vec<u64>,
     script: Arc<Mutex<Script>>,
     seen: Arc<Mutex<Vec<Message>>>,
+    holds_bindings: Arc<AtomicBool>,
 }
 
 impl Talk {
@@ -200,6 +211,7 @@ impl Talk {
                 let length = u8::try_from(name.len())?;
                 ((50, 11), [&[length], name.as_bytes(), &[0; 8]].concat())
             }
+            (50, 20) if self.holds_bindings.load(Ordering::Relaxed) => return Ok(()),
             (50, 20) => ((50, 21), vec![]),
             (85, 10) => ((85, 11), vec![]),
             _ => return Ok(()),

@@ -280,3 +280,12 @@ async fn after_a_lost_session_comes_the_next_address_and_a_silent_one_has_a_dead
     ensure!(sick.times("1") == 1 && well.times("1") == 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_broker_that_holds_bindings_back_is_sent_to_all_the_same() -> Result<()> {
+    let peer = Peer::start(ack).await?;
+    peer.hold_bindings();
+    let office = open(&peer).await?;
+    send(&office, "letter", &texts(&numbers(10))).await?;
+    office.eventually_count(SENT, 10).await
+}
