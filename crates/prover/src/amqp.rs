@@ -8,7 +8,7 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
     QueuePurgeOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Confirmation, Connection, ConnectionProperties};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -17,6 +17,8 @@ pub use lapin::BasicProperties;
 
 /// A broker that does not answer within this time does not answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Above that of consumers who say nothing of a priority.
+const FIRST: i32 = 10;
 /// Seconds; a frozen broker is noticed after about twice as long.
 const HEARTBEAT: u16 = 4;
 
@@ -166,7 +168,7 @@ pub async fn purge(connection: &Connection, queue: &str) -> Result<u32, AmqpErro
     Ok(purged)
 }
 
-/// Consumes a queue beside its rightful consumers for as long as told, and acknowledges everything
+/// Consumes a queue before its rightful consumers for as long as told, and acknowledges everything
 /// that it is given.
 ///
 /// # Errors
@@ -179,13 +181,15 @@ pub async fn steal(
     const DOING: &str = "consume a queue";
     let until = Instant::now() + how_long;
     let channel = answered("open a channel", connection.create_channel()).await?;
+    let mut priority = FieldTable::default();
+    priority.insert("x-priority".into(), AMQPValue::LongInt(FIRST));
     let mut deliveries = answered(
         DOING,
         channel.basic_consume(
             queue.into(),
             "".into(),
             BasicConsumeOptions::default(),
-            FieldTable::default(),
+            priority,
         ),
     )
     .await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{ConnectOptions, Connection, FromRow, PgConnection};
+use sqlx::{ConnectOptions, Connection, Encode, FromRow, PgConnection, Postgres, Type};
 use uuid::Uuid;
 
 /// A database that does not answer within this time does not answer.
@@ -172,17 +172,36 @@ impl Audit {
     }
 
     /// The rows of a query whose `$1` is a list of ids.
-    pub(crate) async fn rows_of<T>(
+    pub(crate) async fn rows_of<T, Id>(
         &mut self,
         sql: &'static str,
-        ids: &[i64],
+        ids: &[Id],
+    ) -> Result<Vec<T>, AuditError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+        Id: Send + Sync,
+        for<'i> &'i [Id]: Encode<'i, Postgres> + Type<Postgres>,
+    {
+        let side = self.side;
+        sqlx::query_as(sql)
+            .bind(ids)
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(|source| AuditError::Read { side, source })
+    }
+
+    /// The rows of a query whose `$1` is a number that theirs are above.
+    pub(crate) async fn rows_above<T>(
+        &mut self,
+        sql: &'static str,
+        number: i64,
     ) -> Result<Vec<T>, AuditError>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
         let side = self.side;
         sqlx::query_as(sql)
-            .bind(ids)
+            .bind(number)
             .fetch_all(&mut self.connection)
             .await
             .map_err(|source| AuditError::Read { side, source })

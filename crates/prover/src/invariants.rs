@@ -5,7 +5,7 @@ mod exactness;
 mod existence;
 mod list;
 mod money;
-mod settlement;
+pub(crate) mod settlement;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -30,6 +30,19 @@ use list::{RULES, Rule};
 /// # Errors
 /// [`AuditError`] when a database cannot be asked; nothing is said about any rule then.
 pub async fn judge(
+    databases: &Databases,
+    at: At,
+    seen: Option<&Seen>,
+) -> Result<Report, AuditError> {
+    let mut report = judge_in_full(databases, at, seen).await?;
+    for finding in &mut report.findings {
+        finding.verdict.shorten();
+    }
+    Ok(report)
+}
+
+/// As [`judge`], with all the examples that are kept.
+pub(crate) async fn judge_in_full(
     databases: &Databases,
     at: At,
     seen: Option<&Seen>,

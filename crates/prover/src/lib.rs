@@ -37,6 +37,7 @@ mod audit;
 pub mod client;
 pub mod duplicator;
 pub mod eventually;
+mod history;
 mod invariants;
 pub mod load;
 mod merge;
@@ -44,8 +45,10 @@ pub mod quiescence;
 mod report;
 mod seen;
 mod verdict;
+pub mod watch;
 
 pub use audit::{AuditError, Databases, Side};
+pub use history::history;
 pub use invariants::judge;
 pub use report::Report;
 pub use seen::Seen;

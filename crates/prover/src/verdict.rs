@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
-/// How many examples of a broken rule are kept; the count goes on beyond them.
+/// How many examples of a broken rule a report has; the count goes on beyond them.
 pub const EXAMPLES_MAX: usize = 5;
+/// How many are found at all, for a [watch](crate::watch) that tells them apart.
+pub(crate) const FOUND_MAX: usize = 1000;
 
 /// In which state the system is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -54,6 +56,15 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Leaves no more than [`EXAMPLES_MAX`] examples.
+    pub(crate) fn shorten(&mut self) {
+        if let Self::Broken { examples, .. } = self {
+            examples.truncate(EXAMPLES_MAX);
+        }
+    }
+}
+
 /// Counts what is looked at and keeps the first faults.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -67,10 +78,11 @@ impl Tally {
         self.checked += more;
     }
 
-    /// The text is made only while there is room for it.
+    /// The text is made only while there is room for it. It names the subject, then `: `, then what
+    /// is wrong with it.
     pub(crate) fn fault(&mut self, describe: impl FnOnce() -> String) {
         self.found += 1;
-        if self.examples.len() < EXAMPLES_MAX {
+        if self.examples.len() < FOUND_MAX {
             self.examples.push(describe());
         }
     }
@@ -99,17 +111,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_fault_breaks_a_rule_and_five_examples_are_kept() {
+    fn one_fault_breaks_a_rule_and_five_examples_are_told() {
         let mut tally = Tally::default();
         tally.looked_at(10);
         for order in 1..=7 {
             tally.fault(|| format!("order {order}"));
         }
+        let mut verdict = tally.verdict();
+        verdict.shorten();
         let Verdict::Broken {
             checked,
             found,
             examples,
-        } = tally.verdict()
+        } = verdict
         else {
             panic!("seven faults must break the rule");
         };

@@ -12,21 +12,21 @@ use crate::verdict::{Tally, Verdict};
 
 /// An order, sorted by its uid.
 #[derive(sqlx::FromRow)]
-struct OrderRow {
-    order_uid: Uuid,
-    order_id: i64,
-    user_id: i64,
-    amount: String,
+pub(crate) struct OrderRow {
+    pub(crate) order_uid: Uuid,
+    pub(crate) order_id: i64,
+    pub(crate) user_id: i64,
+    pub(crate) amount: String,
 }
 
 /// All debits of one order together, sorted by its uid.
 #[derive(sqlx::FromRow)]
-struct Debits {
-    order_uid: Uuid,
-    debits: i64,
-    total: String,
-    user_id: i64,
-    users: i64,
+pub(crate) struct Debits {
+    pub(crate) order_uid: Uuid,
+    pub(crate) debits: i64,
+    pub(crate) total: String,
+    pub(crate) user_id: i64,
+    pub(crate) users: i64,
 }
 
 fn all_debits(payments: &mut Audit) -> impl Stream<Item = Result<Debits, AuditError>> + Send {
@@ -59,6 +59,44 @@ impl Debits {
     }
 }
 
+/// What breaks S4.
+pub(crate) fn fault_of_finished(order: &OrderRow, debits: Option<&Debits>) -> Option<String> {
+    let fault = match debits {
+        Some(debits) => debits.differ_from(order),
+        None => Some(String::from("never debited")),
+    };
+    fault.map(|fault| format!("{}: FINISHED and {fault}", order.name()))
+}
+
+/// What breaks S5.
+pub(crate) fn fault_of_cancelled(order: &OrderRow, debits: Option<&Debits>) -> Option<String> {
+    let Debits { total, .. } = debits?;
+    Some(format!(
+        "{}: CANCELLED and debited with {total}",
+        order.name()
+    ))
+}
+
+/// What breaks S6. An order that is debited more than once is the matter of S3.
+pub(crate) fn fault_of_debit(order: Option<&OrderRow>, debits: &Debits) -> Option<String> {
+    let Some(order) = order else {
+        let Debits {
+            order_uid,
+            total,
+            user_id,
+            ..
+        } = debits;
+        return Some(format!(
+            "order_uid {order_uid}: {total} debited from user {user_id}, no order"
+        ));
+    };
+    if debits.debits != 1 {
+        return None;
+    }
+    let fault = debits.differ_from(order)?;
+    Some(format!("{}: {fault}", order.name()))
+}
+
 /// S3. The names of the orders are looked up only for the examples.
 pub(super) async fn debited_once(
     payments: &mut Audit,
@@ -70,7 +108,7 @@ pub(super) async fn debited_once(
         let mut all = pin!(all_debits(payments));
         while let Some(debits) = all.next().await.transpose()? {
             tally.looked_at(1);
-            if debits.debits > 1 && examples.len() < crate::EXAMPLES_MAX {
+            if debits.debits > 1 && examples.len() < crate::verdict::FOUND_MAX {
                 examples.push(debits);
             } else if debits.debits > 1 {
                 tally.fault_without_example();
@@ -105,12 +143,8 @@ pub(super) async fn finished_is_debited(
     let compare = |order: Option<&OrderRow>, debits: Option<&Debits>| {
         let Some(order) = order else { return };
         tally.looked_at(1);
-        let fault = match debits {
-            Some(debits) => debits.differ_from(order),
-            None => Some(String::from("never debited")),
-        };
-        if let Some(fault) = fault {
-            tally.fault(|| format!("{}: FINISHED and {fault}", order.name()));
+        if let Some(fault) = fault_of_finished(order, debits) {
+            tally.fault(|| fault);
         }
     };
     merge(
@@ -137,14 +171,8 @@ pub(super) async fn cancelled_is_not_debited(
     let compare = |order: Option<&OrderRow>, debits: Option<&Debits>| {
         let Some(order) = order else { return };
         tally.looked_at(1);
-        if let Some(debits) = debits {
-            tally.fault(|| {
-                format!(
-                    "{}: CANCELLED and debited with {}",
-                    order.name(),
-                    debits.total
-                )
-            });
+        if let Some(fault) = fault_of_cancelled(order, debits) {
+            tally.fault(|| fault);
         }
     };
     merge(
@@ -158,8 +186,7 @@ pub(super) async fn cancelled_is_not_debited(
     Ok(tally.verdict())
 }
 
-/// S6. Orders are the later snapshot: what had been debited was an order before. An order that is
-/// debited more than once is the matter of S3.
+/// S6. Orders are the later snapshot: what had been debited was an order before.
 pub(super) async fn debit_has_its_order(
     later_orders: &mut Audit,
     payments: &mut Audit,
@@ -182,22 +209,8 @@ pub(super) async fn debit_has_its_order(
     let compare = |order: Option<&OrderRow>, debits: Option<&Debits>| {
         let Some(debits) = debits else { return };
         tally.looked_at(1);
-        match order {
-            None => tally.fault(|| {
-                let Debits {
-                    order_uid,
-                    total,
-                    user_id,
-                    ..
-                } = debits;
-                format!("order_uid {order_uid}: {total} debited from user {user_id}, no order")
-            }),
-            Some(order) if debits.debits == 1 => {
-                if let Some(fault) = debits.differ_from(order) {
-                    tally.fault(|| format!("{}: {fault}", order.name()));
-                }
-            }
-            Some(_) => {}
+        if let Some(fault) = fault_of_debit(order, debits) {
+            tally.fault(|| fault);
         }
     };
     merge(

@@ -11,7 +11,11 @@ use sqlx::{Connection, Executor, PgConnection};
 
 /// Places orders and settles them, one after the other, each step in its own transaction, as the
 /// real services do.
-async fn settle_orders(system: Arc<System>, first: i32, stop: Arc<AtomicBool>) -> Result<i32> {
+pub(crate) async fn settle_orders(
+    system: Arc<System>,
+    first: i32,
+    stop: Arc<AtomicBool>,
+) -> Result<i32> {
     let mut orders = PgConnection::connect(&system.orders_url).await?;
     let mut payments = PgConnection::connect(&system.payments_url).await?;
     let mut order = first;

@@ -3,10 +3,12 @@
 
 mod broker;
 mod client;
+mod history;
 mod live_traffic;
 mod load;
 mod planted;
 mod rules;
+mod watch;
 
 /// Callers run these in tasks of their own; a future that cannot move between threads would stop
 /// them from compiling.
@@ -28,6 +30,8 @@ fn the_long_calls_can_be_spawned() {
         );
         prover::load::run(&client, &plan, None, &progress).await
     });
+    let moved = databases();
+    spawnable(async move { prover::watch::Watch::new(moved).look().await });
     spawnable(async {
         prover::duplicator::Duplicator::start("amqp://a", prover::duplicator::CopyId::Same).await
     });
