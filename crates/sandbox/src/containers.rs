@@ -1,7 +1,10 @@
 //! Backend `docker`: both servers in containers.
 //!
-//! Not here: child processes, proxies, and what the servers are asked once they run; how the stand-in images are built
-//! (`deploy/images/build.sh`).
+//! Not here: child processes, proxies, and what the servers are asked once they run.
+
+mod cluster;
+mod images;
+mod requests;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,9 +16,7 @@ use anyhow::{Context, bail, ensure};
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
 use testcontainers::bollard::Docker;
-use testcontainers::bollard::models::{
-    ContainerState, ContainerStateStatusEnum, HostConfig, PortBinding,
-};
+use testcontainers::bollard::models::{ContainerState, ContainerStateStatusEnum};
 use testcontainers::bollard::query_parameters::LogsOptionsBuilder;
 use testcontainers::core::client::docker_client_instance;
 use testcontainers::core::{CmdWaitFor, ExecCommand, IntoContainerPort};
@@ -24,11 +25,15 @@ use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use crate::rabbitmq::{ADVANCED_CONFIG, COMMON_CONFIG};
+use self::cluster::Network;
+use self::images::{POSTGRES, RABBITMQ};
+use self::requests::{postgres_request, rabbitmq_request};
+use crate::Data;
 use crate::reaper::Reaper;
 use crate::sandbox::{Login, Servers};
 use crate::server::{Ports, Server, lock};
-use crate::{Data, variables};
+
+pub(crate) use self::cluster::prepare_cluster;
 
 const USER: &str = "paidonce";
 const POSTGRES_PORT: u16 = 5432;
@@ -47,57 +52,6 @@ for try in 1 2 3; do
     sleep 1
 done
 "#;
-
-/// An image under its public name, and what is taken if only its stand-in is there.
-struct Image {
-    variable: &'static str,
-    public: &'static str,
-    stand_in: &'static str,
-}
-
-const POSTGRES: Image = Image {
-    variable: variables::POSTGRES_IMAGE,
-    public: "postgres:17-alpine",
-    stand_in: "paidonce-offline/postgres:17",
-};
-
-const RABBITMQ: Image = Image {
-    variable: variables::RABBITMQ_IMAGE,
-    public: "rabbitmq:4-management-alpine",
-    stand_in: "paidonce-offline/rabbitmq:4-management",
-};
-
-impl Image {
-    fn asked_for(&self) -> Option<String> {
-        variables::text(self.variable).ok().flatten()
-    }
-
-    /// The first name that the engine has an image for.
-    async fn present(&self, engine: &Docker) -> Option<String> {
-        let names = match self.asked_for() {
-            Some(name) => vec![name],
-            None => vec![self.public.to_owned(), self.stand_in.to_owned()],
-        };
-        for name in names {
-            if engine.inspect_image(&name).await.is_ok() {
-                return Some(name);
-            }
-        }
-        None
-    }
-
-    /// What to run: if nothing is present, the engine shall try to get the image.
-    async fn choose(&self, engine: &Docker) -> anyhow::Result<GenericImage> {
-        let name = match self.present(engine).await {
-            Some(name) => name,
-            None => self.asked_for().unwrap_or_else(|| self.public.to_owned()),
-        };
-        let (name, tag) = name
-            .rsplit_once(':')
-            .with_context(|| format!("the image {name} has no tag"))?;
-        Ok(GenericImage::new(name, tag))
-    }
-}
 
 /// # Errors
 /// If there is no engine to talk to.
@@ -170,6 +124,7 @@ pub(crate) async fn prepare(data: &Data) -> anyhow::Result<Servers> {
             request: Mutex::new(Some(request.with_container_name(name))),
             ports,
             container: OnceCell::new(),
+            network: None,
             _reaper: Arc::clone(&reaper),
         })
     };
@@ -181,63 +136,13 @@ pub(crate) async fn prepare(data: &Data) -> anyhow::Result<Servers> {
     })
 }
 
-fn postgres_request(image: GenericImage, login: &Login) -> ContainerRequest<GenericImage> {
-    image
-        .with_env_var("POSTGRES_USER", &login.user)
-        .with_env_var("POSTGRES_PASSWORD", &login.password)
-        .with_env_var("POSTGRES_DB", "postgres")
-        .with_cmd(["postgres", "-c", "max_connections=300"])
-        .with_host_config_modifier(|config| publish(config, &[POSTGRES_PORT]))
-}
-
-fn rabbitmq_request(image: GenericImage, login: &Login) -> ContainerRequest<GenericImage> {
-    image
-        .with_env_var("RABBITMQ_DEFAULT_USER", &login.user)
-        .with_env_var("RABBITMQ_DEFAULT_PASS", &login.password)
-        .with_env_var(
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-            "+sbwt none +sbwtdcpu none +sbwtdio none",
-        )
-        .with_copy_to(
-            "/etc/rabbitmq/conf.d/90-sandbox.conf",
-            COMMON_CONFIG.as_bytes().to_vec(),
-        )
-        .with_copy_to(
-            "/etc/rabbitmq/advanced.config",
-            ADVANCED_CONFIG.as_bytes().to_vec(),
-        )
-        // The node, and with it the data folder, is named after the host.
-        .with_hostname("rabbitmq")
-        .with_host_config_modifier(|config| publish(config, &[AMQP_PORT, MANAGEMENT_PORT]))
-}
-
-/// Free ports of loopback alone; an engine on another machine has to listen to more.
-fn publish(config: &mut HostConfig, ports: &[u16]) {
-    let address = if remote_engine() {
-        "0.0.0.0"
-    } else {
-        "127.0.0.1"
-    };
-    let bindings = ports.iter().map(|port| {
-        let binding = PortBinding {
-            host_ip: Some(address.to_owned()),
-            host_port: None,
-        };
-        (format!("{port}/tcp"), Some(vec![binding]))
-    });
-    config.publish_all_ports = Some(false);
-    config.port_bindings = Some(bindings.collect());
-}
-
-fn remote_engine() -> bool {
-    matches!(variables::text(variables::DOCKER_HOST), Ok(Some(host)) if !host.starts_with("unix:"))
-}
-
 /// A server in a container, which is made at the first start.
 struct Container {
     request: Mutex<Option<ContainerRequest<GenericImage>>>,
     ports: &'static [u16],
     container: OnceCell<ContainerAsync<GenericImage>>,
+    /// Of a cluster's node. Gone with the last container in it.
+    network: Option<Arc<Network>>,
     _reaper: Arc<Reaper>,
 }
 
@@ -267,6 +172,12 @@ impl Container {
             .context("cannot ask for a container's state")?
             .state
             .context("the container has no state")
+    }
+
+    fn shared_network(&self) -> anyhow::Result<&Network> {
+        self.network
+            .as_deref()
+            .context("the container is on no network of its own")
     }
 
     /// The engine maps other ports after each start.
@@ -353,6 +264,18 @@ impl Server for Container {
         async {
             self.made()?.unpause().await?;
             self.is(ContainerStateStatusEnum::RUNNING).await
+        }
+        .boxed()
+    }
+
+    fn cut_off(&self) -> BoxFuture<'_, anyhow::Result<()>> {
+        async { self.shared_network()?.leave(self.made()?.id()).await }.boxed()
+    }
+
+    fn rejoin(&self) -> BoxFuture<'_, anyhow::Result<Ports>> {
+        async {
+            self.shared_network()?.join(self.made()?.id()).await?;
+            self.find_ports().await
         }
         .boxed()
     }

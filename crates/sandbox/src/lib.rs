@@ -9,6 +9,7 @@
 //! Not here: any table, message, queue or service of the system.
 
 mod backend;
+mod cluster;
 #[cfg(feature = "containers")]
 mod containers;
 mod given;
@@ -24,9 +25,10 @@ mod shared;
 mod variables;
 
 pub use backend::Backend;
+pub use cluster::{Cluster, Members};
 pub use management::QueueDepth;
 pub use postgres::Postgres;
 pub use proxy::{Link, Proxy};
-pub use rabbitmq::Rabbitmq;
+pub use rabbitmq::{Alarm, Rabbitmq};
 pub use sandbox::{Data, Options, Sandbox, Unreachable};
 pub use shared::{Database, Shared, Vhost, shared};

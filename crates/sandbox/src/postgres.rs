@@ -14,6 +14,10 @@ use crate::given::{Endpoint, encode};
 use crate::sandbox::Login;
 use crate::server::{Lifecycle, Server};
 
+/// Where a server in a container has a disk of 64 MiB beside its own, empty at each start. The folder is one in which
+/// everybody may write: after a restart the mode asked for is gone, and that of the folder holds.
+pub(crate) const SMALL_DISK: &str = "/var/tmp";
+
 /// A PostgreSQL server. Clients reach it through [`port`](Self::port), which stays the same over restarts.
 #[derive(Debug)]
 pub struct Postgres {
@@ -92,6 +96,36 @@ impl Postgres {
     /// If the name is not of lower-case letters, digits and `_`, or is taken, or the server does not answer.
     pub async fn create_database(&self, name: &str) -> anyhow::Result<()> {
         self.direct().create_database(name).await
+    }
+
+    /// Makes a tablespace on a disk of 64 MiB, which can be filled without harm to the rest of the server: its log of
+    /// changes is elsewhere. All such tablespaces share the one disk, and a restart empties it.
+    ///
+    /// # Errors
+    /// If the server is not in a container of this sandbox, the name is taken, or the server does not answer.
+    pub async fn create_small_tablespace(&self, name: &str) -> anyhow::Result<()> {
+        self.direct().create_small_tablespace(name).await
+    }
+
+    /// Drops such a tablespace. What the server would do again after a crash begins after this: its folder is gone with
+    /// a restart, and making it again would fail.
+    ///
+    /// # Errors
+    /// If there is no such tablespace, a database is in it, or the server does not answer.
+    pub async fn drop_small_tablespace(&self, name: &str) -> anyhow::Result<()> {
+        ensure_plain(name)?;
+        let mut connection = self.direct().connect().await?;
+        for statement in [
+            format!("drop tablespace \"{name}\""),
+            "checkpoint".to_owned(),
+        ] {
+            sqlx::raw_sql(AssertSqlSafe(statement))
+                .execute(&mut connection)
+                .await
+                .context("cannot drop a tablespace")?;
+        }
+        connection.close().await.ok();
+        Ok(())
     }
 
     /// SIGKILL, as at a loss of power; returns when all its processes are gone and the port refuses.
@@ -197,11 +231,7 @@ impl Endpoint {
     }
 
     pub(crate) async fn create_database(&self, name: &str) -> anyhow::Result<()> {
-        let plain = |sign: char| sign.is_ascii_lowercase() || sign.is_ascii_digit() || sign == '_';
-        ensure!(
-            !name.is_empty() && name.chars().all(plain),
-            "a database's name is of lower-case letters, digits and _"
-        );
+        ensure_plain(name)?;
         let mut connection = self.connect().await?;
         let statement = AssertSqlSafe(format!("create database \"{name}\""));
         sqlx::raw_sql(statement)
@@ -211,6 +241,36 @@ impl Endpoint {
         connection.close().await.ok();
         Ok(())
     }
+
+    /// The server itself makes the folder, because it must be its own.
+    async fn create_small_tablespace(&self, name: &str) -> anyhow::Result<()> {
+        ensure_plain(name)?;
+        let folder = format!("{SMALL_DISK}/{name}");
+        let mut connection = self.connect().await?;
+        for statement in [
+            format!("copy (select) to program 'mkdir {folder}'"),
+            format!("create tablespace \"{name}\" location '{folder}'"),
+        ] {
+            sqlx::raw_sql(AssertSqlSafe(statement))
+                .execute(&mut connection)
+                .await
+                .context(
+                    "cannot create a tablespace; only servers in containers have a small disk",
+                )?;
+        }
+        connection.close().await.ok();
+        Ok(())
+    }
+}
+
+/// Names stand in statements as they are.
+fn ensure_plain(name: &str) -> anyhow::Result<()> {
+    let plain = |sign: char| sign.is_ascii_lowercase() || sign.is_ascii_digit() || sign == '_';
+    ensure!(
+        !name.is_empty() && name.chars().all(plain),
+        "a name is of lower-case letters, digits and _, not {name:?}"
+    );
+    Ok(())
 }
 
 async fn ask_version(endpoint: &Endpoint, address: SocketAddr) -> anyhow::Result<String> {

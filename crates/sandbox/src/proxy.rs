@@ -3,6 +3,8 @@
 //!
 //! Not here: anything that knows PostgreSQL or AMQP.
 
+mod weather;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,60 +17,11 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::server::lock;
 
+pub use weather::Link;
+use weather::{Direction, Weather};
+
 /// A server that has begun to answer and then says nothing for this long has finished its answer.
 const ANSWERED: Duration = Duration::from_millis(200);
-
-/// What the network between the clients and the server does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
-    /// Bytes flow.
-    Up,
-    /// Bytes are held back in both directions and connections stay open (a partition). New connections are accepted
-    /// and get no answer.
-    Stalled,
-    /// As [`Stalled`](Self::Stalled), but only from the clients to the server: what the server says arrives.
-    RequestsHeld,
-    /// As [`Stalled`](Self::Stalled), but only from the server to the clients: it acts on what it is told, and nobody
-    /// hears of it.
-    AnswersHeld,
-    /// Open connections are closed, and new ones are accepted and closed at once.
-    Down,
-    /// As [`Down`](Self::Down), by a reset: what was under way is thrown away.
-    Reset,
-}
-
-impl Link {
-    fn ends_connections(self) -> bool {
-        matches!(self, Self::Down | Self::Reset)
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Weather {
-    link: Link,
-    delay: Duration,
-    slice: usize,
-    /// Bytes that go on at a time.
-    portion: usize,
-}
-
-/// Which way bytes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
-    ToServer,
-    ToClient,
-}
-
-impl Weather {
-    fn holds(self, direction: Direction) -> bool {
-        match self.link {
-            Link::Stalled => true,
-            Link::RequestsHeld => direction == Direction::ToServer,
-            Link::AnswersHeld => direction == Direction::ToClient,
-            Link::Up | Link::Down | Link::Reset => false,
-        }
-    }
-}
 
 /// A request that is to be answered in vain.
 #[derive(Debug, Default)]
@@ -130,6 +83,8 @@ impl Proxy {
             next: AtomicUsize::new(0),
             weather: watch::Sender::new(Weather {
                 link: Link::Up,
+                cuts: 0,
+                was_reset: false,
                 delay: Duration::ZERO,
                 slice: usize::MAX,
                 portion: PORTION,
@@ -162,9 +117,13 @@ impl Proxy {
 
     /// Changes the network, for open connections too.
     pub fn set_link(&self, link: Link) {
-        self.inside
-            .weather
-            .send_modify(|weather| weather.link = link);
+        self.inside.weather.send_modify(|weather| {
+            weather.link = link;
+            if link.ends_connections() {
+                weather.cuts += 1;
+                weather.was_reset = link == Link::Reset;
+            }
+        });
     }
 
     /// What [`set_link`](Self::set_link) said last.
@@ -254,11 +213,13 @@ impl Drop for Counted {
 async fn serve(mut client: TcpStream, inside: &Inside) {
     let mut weather = inside.weather.subscribe();
     let mut until_over = weather.clone();
+    let born = weather.borrow().cuts;
     let reset = tokio::select! {
-        reset = connect_and_pump(&mut client, inside, &mut weather) => reset,
-        over = until_over.wait_for(|weather| weather.link.ends_connections()) => {
-            over.is_ok_and(|weather| weather.link == Link::Reset)
+        biased;
+        over = until_over.wait_for(|weather| weather.ends(born)) => {
+            over.is_ok_and(|weather| weather.was_reset)
         }
+        reset = connect_and_pump(&mut client, inside, &mut weather) => reset,
     };
     if reset {
         // Without it a closed connection still delivers what was written before.
@@ -299,8 +260,10 @@ async fn connect_and_pump(
     let (client_read, client_write) = client.split();
     let (server_read, server_write) = server.split();
     let caught = AtomicBool::new(false);
+    let born = weather.borrow().cuts;
     let pump = |direction| Pump {
         direction,
+        born,
         weather: weather.clone(),
         trap: &inside.trap,
         caught: &caught,
@@ -315,6 +278,8 @@ async fn connect_and_pump(
 /// One direction of one connection.
 struct Pump<'a> {
     direction: Direction,
+    /// After how many cuts the connection began.
+    born: u64,
     weather: watch::Receiver<Weather>,
     trap: &'a Trap,
     /// Whether this connection's request is in the trap.
@@ -375,6 +340,9 @@ impl Pump<'_> {
         let flows = self.weather.wait_for(|weather| !weather.holds(direction));
         let weather = *flows.await.ok()?;
         // What was held when the line was cut is lost with it.
-        (!matches!(weather.link, Link::Down | Link::Reset)).then_some(weather)
+        (!weather.ends(self.born)).then_some(weather)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,10 @@
 //! RabbitMQ as a caller sees it: addresses, virtual hosts, queues, and what can be done to the server.
 //!
-//! Not here: how a backend runs it; the names of the system's exchanges and queues.
+//! Not here: how a backend runs it; what only the server's own tool can do (`by_tool`); the names of the system's
+//! exchanges and queues.
+
+mod by_tool;
+mod node;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +18,9 @@ use crate::Proxy;
 use crate::given::{Endpoint, encode};
 use crate::management::{Management, QueueDepth};
 use crate::sandbox::Login;
-use crate::server::{Lifecycle, Server};
+use crate::server::{Lifecycle, Ports, Server};
+
+pub use by_tool::Alarm;
 
 /// What every backend's `rabbitmq.conf` begins with.
 pub(crate) const COMMON_CONFIG: &str = "\
@@ -29,7 +35,12 @@ collect_statistics_interval = 1000
 ";
 
 /// What `rabbitmq.conf` has no name for.
-pub(crate) const ADVANCED_CONFIG: &str = "[{rabbit, [{quorum_tick_interval, 1000}]}].\n";
+///
+/// A dead letter that found no place is tried again after three minutes by default.
+pub(crate) const ADVANCED_CONFIG: &str = "[{rabbit, [\
+    {quorum_tick_interval, 1000}, \
+    {dead_letter_worker_publisher_confirm_timeout, 5000}\
+]}].\n";
 
 /// A RabbitMQ server of one node. Clients reach it through [`port`](Self::port), which stays the same over restarts.
 ///
@@ -210,9 +221,7 @@ impl Rabbitmq {
     /// If it is not down, or does not answer within 120 s.
     pub async fn start(&self) -> anyhow::Result<()> {
         let ports = self.lifecycle.start().await?;
-        self.proxy.set_target(ports.main);
-        let management = ports.management.context("no port for management")?;
-        self.management_proxy.set_target(management);
+        self.lead_to(ports)?;
         self.lifecycle
             .first_answer(|| ask(ports.main, &self.management))
             .await
@@ -239,40 +248,11 @@ impl Rabbitmq {
         self.lifecycle.thaw().await.context("cannot thaw RabbitMQ")
     }
 
-    /// Raises the memory alarm, which blocks every connection that publishes; returns when the broker says that it is
-    /// raised.
-    ///
-    /// # Errors
-    /// If the broker does not run, is given, or does not raise it.
-    pub async fn raise_alarm(&self) -> anyhow::Result<()> {
-        self.watermark("0.00001").await?;
-        self.alarm_is(true).await
-    }
-
-    /// Ends the alarm.
-    ///
-    /// # Errors
-    /// As [`raise_alarm`](Self::raise_alarm).
-    pub async fn end_alarm(&self) -> anyhow::Result<()> {
-        self.watermark("0.4").await?;
-        self.alarm_is(false).await
-    }
-
-    async fn watermark(&self, share: &str) -> anyhow::Result<()> {
-        self.lifecycle
-            .control(&["set_vm_memory_high_watermark", share])
-            .await
-            .context("cannot set the memory watermark")
-    }
-
-    async fn alarm_is(&self, raised: bool) -> anyhow::Result<()> {
-        let ask = || async move {
-            let nodes = self.management("GET", "/api/nodes", None).await?;
-            let alarm = nodes[0]["mem_alarm"].as_bool();
-            ensure!(alarm == Some(raised), "the alarm is {alarm:?}");
-            Ok(())
-        };
-        self.lifecycle.first_answer(ask).await
+    fn lead_to(&self, ports: Ports) -> anyhow::Result<()> {
+        self.proxy.set_target(ports.main);
+        let management = ports.management.context("no port for management")?;
+        self.management_proxy.set_target(management);
+        Ok(())
     }
 
     /// Gives [`user`](Self::user) these permissions in a virtual host, as regular expressions.
@@ -303,7 +283,13 @@ impl Rabbitmq {
 
     /// Whether the server's log holds this text, as `name_not_registered` after a kill that came too early.
     pub fn log_contains(&self, text: &str) -> bool {
-        self.lifecycle.log().is_ok_and(|log| log.contains(text))
+        self.log_count(text) > 0
+    }
+
+    /// How often it does.
+    pub fn log_count(&self, text: &str) -> usize {
+        let log = self.lifecycle.log();
+        log.map_or(0, |log| log.matches(text).count())
     }
 
     pub(crate) async fn wind_up(&self) -> anyhow::Result<()> {

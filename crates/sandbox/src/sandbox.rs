@@ -58,6 +58,7 @@ pub struct Sandbox {
     /// The broker.
     pub rabbitmq: Rabbitmq,
     backend: Backend,
+    is_kept: bool,
 }
 
 impl Sandbox {
@@ -89,7 +90,13 @@ impl Sandbox {
             postgres,
             rabbitmq,
             backend: options.backend,
+            is_kept: options.data != Data::Temporary,
         })
+    }
+
+    /// Who runs the servers.
+    pub fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// The backend and the versions, as in `local (PostgreSQL 15.18, RabbitMQ 3.10.8)`.
@@ -119,12 +126,17 @@ impl Sandbox {
         }
     }
 
-    /// Stops both servers in an orderly way, whatever was done to them, and removes temporary data.
+    /// Stops both servers in an orderly way, whatever was done to them; those whose data is temporary are ended at
+    /// once, and it is removed. An orderly end would write down first what is thrown away then, which takes a minute
+    /// where many tests have left their databases.
     ///
     /// # Errors
-    /// If a server does not stop within 60 s; it is then killed.
+    /// If a server whose data is kept does not stop within 60 s; it is then killed.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let (postgres, rabbitmq) = tokio::join!(self.postgres.wind_up(), self.rabbitmq.wind_up());
+        let (postgres, rabbitmq) = match self.is_kept {
+            true => tokio::join!(self.postgres.wind_up(), self.rabbitmq.wind_up()),
+            false => (Ok(()), Ok(())),
+        };
         tokio::task::spawn_blocking(move || drop(self))
             .await
             .context("cannot clean up")?;

@@ -44,6 +44,14 @@ pub(crate) trait Server: Debug + Send + Sync {
     fn freeze(&self) -> BoxFuture<'_, anyhow::Result<()>>;
     /// Lets a held one go on.
     fn thaw(&self) -> BoxFuture<'_, anyhow::Result<()>>;
+    /// Takes it off the network that it shares with others of its kind.
+    fn cut_off(&self) -> BoxFuture<'_, anyhow::Result<()>> {
+        async { bail!("this server shares no network with others") }.boxed()
+    }
+    /// Puts it back, and says where it listens now.
+    fn rejoin(&self) -> BoxFuture<'_, anyhow::Result<Ports>> {
+        async { bail!("this server shares no network with others") }.boxed()
+    }
     /// Runs the server's own tool of control with these arguments, and returns when it is done.
     fn control<'a>(&'a self, _arguments: &'a [&'a str]) -> BoxFuture<'a, anyhow::Result<()>> {
         async { bail!("this server has no tool of control here") }.boxed()
@@ -59,10 +67,11 @@ pub(crate) trait Server: Debug + Send + Sync {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     Down,
     Running,
     Frozen,
+    CutOff,
 }
 
 /// A server and what was last done to it. One call at a time.
@@ -127,6 +136,26 @@ impl Lifecycle {
         self.server.thaw().await?;
         *state = State::Running;
         Ok(())
+    }
+
+    pub(crate) async fn cut_off(&self) -> anyhow::Result<()> {
+        let mut state = self.expect(&[State::Running]).await?;
+        self.server.cut_off().await?;
+        *state = State::CutOff;
+        Ok(())
+    }
+
+    pub(crate) async fn rejoin(&self) -> anyhow::Result<Ports> {
+        let mut state = self.expect(&[State::CutOff]).await?;
+        let ports = self.server.rejoin().await?;
+        *lock(&self.ports) = ports;
+        *state = State::Running;
+        Ok(ports)
+    }
+
+    /// What was last done to it.
+    pub(crate) async fn state(&self) -> State {
+        *self.state.lock().await
     }
 
     /// For the end of the sandbox: whatever state it is in, stopped after.

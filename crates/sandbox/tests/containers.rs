@@ -1,6 +1,7 @@
 //! Servers in containers: the same promises as for child processes.
 #![cfg(feature = "containers")]
 
+mod engine;
 mod promises;
 
 use std::io::{BufRead, BufReader};
@@ -8,26 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use engine::{engine_is_there, lists, pause};
 use sandbox::{Backend, Data, Options, Sandbox};
-
-/// Whether there is an engine to test with; said aloud if there is none.
-fn engine_is_there() -> bool {
-    let asked = Command::new("docker")
-        .args(["version", "--format", "{{.Server.Version}}"])
-        .output();
-    match asked {
-        Ok(output) if output.status.success() => true,
-        Ok(output) => {
-            let reason = String::from_utf8_lossy(&output.stderr);
-            println!("NOT TESTED in containers: no Docker engine answers: {reason}");
-            false
-        }
-        Err(error) => {
-            println!("NOT TESTED in containers: no Docker client: {error}");
-            false
-        }
-    }
-}
 
 async fn docker() -> anyhow::Result<Sandbox> {
     Sandbox::start(Options {
@@ -68,9 +51,10 @@ fn a_killed_parent_leaves_no_container() -> anyhow::Result<()> {
     let mut containers = Vec::new();
     for server in ["postgres", "rabbitmq"] {
         let port = &addresses[server]["port"];
-        let id = docker_lists(&format!("publish={port}"))?;
-        ensure!(!id.is_empty(), "no container has the port of {server}");
-        containers.push(id);
+        let published = format!("publish={port}");
+        let found = lists(&["ps", "--all", "--quiet", "--filter", &published])?;
+        ensure!(!found.is_empty(), "no container has the port of {server}");
+        containers.extend(found);
     }
 
     child.kill()?;
@@ -78,26 +62,11 @@ fn a_killed_parent_leaves_no_container() -> anyhow::Result<()> {
     drop(child.stdin.take());
     let begin = Instant::now();
     for id in containers {
-        while !docker_lists(&format!("id={id}"))?.is_empty() {
+        let id = format!("id={id}");
+        while !lists(&["ps", "--all", "--quiet", "--filter", &id])?.is_empty() {
             ensure!(begin.elapsed() < Duration::from_secs(20), "{id} is left");
             pause();
         }
     }
     Ok(())
-}
-
-fn docker_lists(filter: &str) -> anyhow::Result<String> {
-    let output = Command::new("docker")
-        .args(["ps", "--all", "--quiet", "--filter", filter])
-        .output()?;
-    ensure!(output.status.success(), "docker ps failed");
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "no runtime here: what is waited for is another process"
-)]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(50));
 }

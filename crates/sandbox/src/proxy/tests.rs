@@ -1,0 +1,53 @@
+//! A line that the caller harms, and what its clients see of it.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+/// Answers each client with what it says.
+async fn echo() -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = client.split();
+                tokio::io::copy(&mut read, &mut write).await
+            });
+        }
+    });
+    Ok(address)
+}
+
+async fn says_and_hears(client: &mut TcpStream) -> std::io::Result<[u8; 4]> {
+    client.write_all(b"ping").await?;
+    let mut heard = [0; 4];
+    client.read_exact(&mut heard).await?;
+    Ok(heard)
+}
+
+/// On this runtime nothing looks at the network between two changes of it.
+#[tokio::test]
+async fn a_line_that_is_cut_and_mended_at_once_is_a_new_line() -> std::io::Result<()> {
+    for (cut, held) in [
+        (Link::Down, Link::Up),
+        (Link::Down, Link::AnswersHeld),
+        (Link::Reset, Link::RequestsHeld),
+    ] {
+        let proxy = Proxy::start(echo().await?).await?;
+        let mut client = TcpStream::connect(proxy.address()).await?;
+        assert_eq!(says_and_hears(&mut client).await?, *b"ping");
+        proxy.set_link(held);
+        client.write_all(b"lost").await?;
+        proxy.set_link(cut);
+        proxy.set_link(Link::Up);
+        let mut heard = Vec::new();
+        // In order or by a reset: it ends.
+        client.read_to_end(&mut heard).await.ok();
+        assert!(heard.is_empty(), "{heard:?}");
+        let mut client = TcpStream::connect(proxy.address()).await?;
+        assert_eq!(says_and_hears(&mut client).await?, *b"ping");
+    }
+    Ok(())
+}
