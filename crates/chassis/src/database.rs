@@ -130,15 +130,18 @@ pub enum Role {
     Relay,
     /// Broker to inbox.
     Consumer,
+    /// Looking whether the database is as it must be.
+    Reconciliation,
 }
 
 impl Role {
-    /// The name as the contract spells it.
+    /// As it stands in the name of a connection.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Api => "api",
             Self::Relay => "relay",
             Self::Consumer => "consumer",
+            Self::Reconciliation => "reconciliation",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::future::ready;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chassis::coalesce::Coalesce;
@@ -12,11 +13,12 @@ use chassis::database::{self, Role, bounded};
 use chassis::door::Door;
 use chassis::health::{Health, Scope};
 use chassis::http::shell;
+use chassis::metrics::Metrics;
 use chassis::ports::Ports;
 use chassis::serve::serve;
 use chassis::tasks::{Tasks, every};
 use contracts::topology::{DEAD_EXCHANGE, EXCHANGE, ORDER_RESULTS, PAYMENT_REQUESTS};
-use postbox::{Office, Outbox, RelayConfig, Route, Topology};
+use postbox::{Office, Outbox, RelayConfig, Route, TaskStatus, Topology};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -84,8 +86,10 @@ impl Orders {
         // A child: our own failure stops us, not the caller's other services.
         let stop = shutdown.child_token();
         let health = Health::new(SERVICE);
-        let work = async |api| run(config, api, &health, &stop).await;
-        ports.serve_ops_beside(health.router(), work).await
+        let metrics = Metrics::new(SERVICE);
+        let ops = health.router().merge(metrics.router());
+        let work = async |api| run(config, api, &health, &metrics, &stop).await;
+        ports.serve_ops_beside(ops, work).await
     }
 }
 
@@ -93,6 +97,7 @@ async fn run(
     config: OrdersConfig,
     listener: TcpListener,
     health: &Health,
+    metrics: &Metrics,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let limit = config.shutdown_timeout;
@@ -128,13 +133,16 @@ async fn run(
     // The relay stops last: it still has to send what the others hand over while they stop.
     let relay_stop = CancellationToken::new();
     let relaying = Tasks::new(relay_stop.clone());
-    start_relay(&config, &relaying, relay_pool, &office, health);
-    start_consumer(&config, &intake, consumer_pool, &office, health);
+    let relay = start_relay(&config, &relaying, relay_pool, &office, health);
+    count_relay(metrics, &relay);
+    let consumer = start_consumer(&config, &intake, consumer_pool, &office, health);
+    count_consumer(metrics, &consumer);
     start_writers(&config, &writing, &api_pool, &office.outbox, &accept);
-    start_redrive(&config, &intake, &api_pool, &office.outbox);
+    start_redrive(&config, &intake, &api_pool, &office.outbox, metrics);
     health.check_tasks("intake tasks", &intake);
     health.check_tasks("writers", &writing);
     health.check_tasks("relay task", &relaying);
+    metrics.tasks(&[&intake, &writing, &relaying]);
 
     let router = http::router(Api {
         pool: api_pool,
@@ -168,18 +176,20 @@ fn start_relay(
     pool: PgPool,
     office: &Office,
     health: &Health,
-) {
+) -> TaskStatus {
     let relay_config = RelayConfig {
         confirm_timeout: config.confirm_timeout,
         ..config.relay.clone()
     };
     let relay = office.relay(pool, relay_config);
+    let counted = relay.status.clone();
     let (status, stop) = (relay.status.clone(), tasks.shutdown().clone());
     health.check(Scope::Ready, "relay", move || ready(status.check()));
     tasks.supervise("relay", move || {
         let (relay, stop) = (relay.clone(), stop.clone());
         async move { relay.run(stop).await }
     });
+    counted
 }
 
 fn start_consumer(
@@ -188,14 +198,16 @@ fn start_consumer(
     pool: PgPool,
     office: &Office,
     health: &Health,
-) {
+) -> TaskStatus {
     let consumer = Arc::new(office.consumer(pool, config.consumer.clone(), SettleOrders));
+    let counted = consumer.status.clone();
     let (status, stop) = (consumer.status.clone(), tasks.shutdown().clone());
     health.check(Scope::Ready, "consumer", move || ready(status.check()));
     tasks.supervise("consumer", move || {
         let (consumer, stop) = (Arc::clone(&consumer), stop.clone());
         async move { consumer.run(stop).await }
     });
+    counted
 }
 
 /// Two writers: while one commits, the other gathers.
@@ -220,19 +232,35 @@ fn start_writers(
     }
 }
 
-fn start_redrive(config: &OrdersConfig, tasks: &Tasks, pool: &PgPool, outbox: &Outbox) {
-    let (after, window) = (config.redrive_after, config.redrive.window);
+fn start_redrive(
+    config: &OrdersConfig,
+    tasks: &Tasks,
+    pool: &PgPool,
+    outbox: &Outbox,
+    metrics: &Metrics,
+) {
+    let redriven = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&redriven);
+    metrics.counter(
+        "outbox_redriven",
+        "Requests that were appended again for orders without an answer",
+        move || counted.load(Ordering::Relaxed),
+    );
+    let (after, window) = (config.redrive_after, i64::from(config.redrive.window.get()));
     let (pool, outbox, stop) = (pool.clone(), outbox.clone(), tasks.shutdown().clone());
     let partitions = pool.clone();
     let partitions_stop = stop.clone();
     tasks.supervise("redrive", move || {
-        let (pool, outbox) = (pool.clone(), outbox.clone());
+        let (pool, outbox, redriven) = (pool.clone(), outbox.clone(), Arc::clone(&redriven));
         every(redrive_orders::period(after), stop.clone(), move || {
-            let (pool, outbox) = (pool.clone(), outbox.clone());
+            let (pool, outbox, redriven) = (pool.clone(), outbox.clone(), Arc::clone(&redriven));
             async move {
                 match bounded(redrive_orders(&pool, &outbox, after, window)).await {
                     Ok(0) => {}
-                    Ok(orders) => tracing::info!(orders, "asked again for unanswered orders"),
+                    Ok(orders) => {
+                        redriven.fetch_add(orders as u64, Ordering::Relaxed);
+                        tracing::info!(orders, "asked again for unanswered orders");
+                    }
                     Err(error) => tracing::warn!("cannot ask again for unanswered orders: {error}"),
                 }
             }
@@ -249,4 +277,32 @@ fn start_redrive(config: &OrdersConfig, tasks: &Tasks, pool: &PgPool, outbox: &O
             }
         })
     });
+}
+
+fn count_relay(metrics: &Metrics, status: &TaskStatus) {
+    let (sent, blocked) = (status.clone(), status.clone());
+    metrics.counter(
+        "outbox_published",
+        "Messages that the broker confirmed and that are marked as sent",
+        move || sent.published(),
+    );
+    metrics.gauge(
+        "broker_blocked",
+        "Whether the broker blocks publishers by an alarm",
+        move || i64::from(blocked.is_blocked()),
+    );
+}
+
+fn count_consumer(metrics: &Metrics, status: &TaskStatus) {
+    let (handled, known) = (status.clone(), status.clone());
+    metrics.counter(
+        "inbox_handled",
+        "Messages taken in, duplicates among them",
+        move || handled.handled(),
+    );
+    metrics.counter(
+        "inbox_duplicates",
+        "Messages about what was taken in before",
+        move || known.duplicates(),
+    );
 }

@@ -1,5 +1,6 @@
 //! Settings of the Orders service, from the environment.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use chassis::database::DatabaseConfig;
@@ -50,12 +51,14 @@ pub struct OrdersConfig {
 pub struct RedriveConfig {
     /// Most orders that were asked for again and are still NEW, over all processes. Without it
     /// a long stop of Payments under load never recovers: the copies crowd out the requests.
-    pub window: i64,
+    pub window: NonZeroU32,
 }
 
 impl Default for RedriveConfig {
     fn default() -> Self {
-        Self { window: 500 }
+        Self {
+            window: const { NonZeroU32::new(500).expect("not zero") },
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod config;
 mod http;
 mod order;
 mod place_order;
+mod planted;
 mod redrive_orders;
 mod settle_orders;
 mod store;

@@ -105,6 +105,7 @@ pub(crate) fn settle(order: Option<&Known>, result: &PaymentSettled) -> Settleme
     let target = Status::from(result.outcome);
     match order.status {
         Status::New => Settlement::Becomes(target),
+        _ if postbox::planted("a_final_status_is_overwritten") => Settlement::Becomes(target),
         status if status == target => Settlement::Already,
         status => Settlement::Contradicts(status),
     }

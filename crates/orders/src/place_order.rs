@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use chassis::coalesce::Ticket;
 use chassis::database::{again, bounded};
-use contracts::{OrderId, OrderUid};
+use contracts::{MessageId, OrderId, OrderUid};
 use postbox::Outbox;
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::order::NewOrder;
-use crate::store;
+use crate::{planted, store};
 
 /// Most orders in one transaction.
 pub(crate) const BATCH_MAX: usize = 256;
@@ -37,12 +37,23 @@ pub(crate) async fn place_orders(
     let orders: Vec<NewOrder> = tickets.iter().map(|ticket| ticket.item.clone()).collect();
     match bounded(again(|| store::insert_orders(pool, &orders, redrive_after))).await {
         Ok(mut stored) => {
+            let apart = postbox::planted("the_event_apart_from_the_order");
+            if apart {
+                planted::take_the_events_out(pool, &stored).await.ok();
+            }
             postbox::moment("orders.stored");
+            if apart {
+                planted::put_the_events_in(pool, &mut stored).await.ok();
+            }
             let mut rows = Vec::with_capacity(stored.len());
             for ticket in tickets {
                 // By identity, never by position: the answer must be this request's own.
-                let answer = stored
-                    .remove(&ticket.item.order_uid)
+                let uid = match postbox::planted("answered_by_position") {
+                    true => stored.keys().next().copied(),
+                    false => Some(ticket.item.order_uid),
+                };
+                let answer = uid
+                    .and_then(|uid| stored.remove(&uid))
                     .map(|(order_id, row)| {
                         rows.push(row);
                         order_id
@@ -73,6 +84,14 @@ pub(crate) async fn place_orders(
             for ticket in tickets {
                 ticket.answer(Err(sqlx::Error::PoolTimedOut));
             }
+        }
+        Err(_) if postbox::planted("stored_again_after_an_unknown_commit") => {
+            let mut tickets = tickets;
+            for ticket in &mut tickets {
+                ticket.item.order_uid = OrderUid::new();
+                ticket.item.message_id = MessageId::new();
+            }
+            Box::pin(place_orders(pool, outbox, redrive_after, tickets)).await;
         }
         // The connection went away: the commit may or may not have been applied.
         Err(error) => answer_by_look_up(pool, tickets, &error).await,

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use postbox::Outbox;
+use contracts::MessageId;
+use postbox::{NewMessage, Outbox};
 use sqlx::PgPool;
 
 use crate::store;
@@ -17,13 +18,25 @@ pub(crate) async fn redrive_orders(
     window: i64,
 ) -> Result<usize, sqlx::Error> {
     let mut transaction = pool.begin().await?;
+    if postbox::planted("nothing_is_asked_again") {
+        return Ok(0);
+    }
+    let window = match postbox::planted("asked_again_without_a_window") {
+        true => i64::MAX,
+        false => window,
+    };
     // The window is counted over all processes, so one looks at a time.
     if !store::is_only_one(&mut transaction).await? {
         return Ok(0);
     }
     let unanswered = store::claim_unanswered(&mut transaction, after, window).await?;
     let count = unanswered.len();
-    let messages = unanswered.into_iter().map(Into::into).collect();
+    let mut messages: Vec<NewMessage> = unanswered.into_iter().map(Into::into).collect();
+    if postbox::planted("asked_again_under_a_new_id") {
+        for message in &mut messages {
+            message.message_id = MessageId::new().0;
+        }
+    }
     let rows = postbox::append(&mut transaction, messages).await?;
     if count > 0 {
         postbox::moment("orders.asked_again");

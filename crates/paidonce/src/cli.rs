@@ -1,13 +1,14 @@
 //! The command line: what can be asked, and who does it.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::parked::ParkedId;
-use crate::{demo, healthcheck, load, parked, services, up, verify};
+use crate::{demo, healthcheck, load, parked, services, up, verify, watch};
 
 /// Orders that are paid exactly once, whatever crashes.
 #[derive(Debug, Parser)]
@@ -32,7 +33,7 @@ pub(crate) enum Command {
     Up(UpArgs),
     /// The story in a minute: duplicates, a killed broker, and the proof.
     Demo(DemoArgs),
-    /// Checks the invariants over both databases.
+    /// Checks the invariants over both databases, once or all the time.
     Verify(VerifyArgs),
     /// Places orders and follows each to its end.
     Load(LoadArgs),
@@ -124,6 +125,16 @@ pub(crate) struct VerifyArgs {
     /// How long to wait for the system to come to rest; under way, fewer rules can be decided.
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub(crate) within: Duration,
+    /// Keep looking until Ctrl-C: a line when a breach begins and when it ends. Exit code 1 if there
+    /// was any.
+    #[arg(long, conflicts_with = "within")]
+    pub(crate) watch: bool,
+    /// How often to look, with --watch.
+    #[arg(long, default_value = "10s", value_parser = duration, requires = "watch")]
+    pub(crate) interval: Duration,
+    /// Where /metrics is served, with --watch.
+    #[arg(long, default_value = "127.0.0.1:9010", requires = "watch")]
+    pub(crate) listen: SocketAddr,
 }
 
 /// Options of `load`.
@@ -185,6 +196,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<bool> {
         Command::Migrate => services::migrate().await,
         Command::Up(args) => up::up(args).await,
         Command::Demo(args) => demo::demo(args).await,
+        Command::Verify(args) if args.watch => watch::watch(args).await,
         Command::Verify(args) => verify::verify(args).await,
         Command::Load(args) => load::load(args).await,
         Command::Parked { command } => parked::parked(command).await,

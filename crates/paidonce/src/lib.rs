@@ -14,6 +14,7 @@ mod system;
 mod tell;
 mod up;
 mod verify;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -34,7 +34,7 @@ pub(crate) async fn verify(args: VerifyArgs) -> anyhow::Result<bool> {
 }
 
 /// `VERIFY__ORDERS_URL` and `VERIFY__PAYMENTS_URL`, or the services' own logins.
-fn databases() -> anyhow::Result<Databases> {
+pub(crate) fn databases() -> anyhow::Result<Databases> {
     let vars = environment();
     let url = |name: &str| vars.get(name).filter(|url| !url.is_empty());
     match (url("VERIFY__ORDERS_URL"), url("VERIFY__PAYMENTS_URL")) {

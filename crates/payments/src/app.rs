@@ -11,11 +11,12 @@ use chassis::database::{self, Role, bounded};
 use chassis::door::Door;
 use chassis::health::{Health, Scope};
 use chassis::http::shell;
+use chassis::metrics::Metrics;
 use chassis::ports::Ports;
 use chassis::serve::serve;
 use chassis::tasks::{Tasks, every};
 use contracts::topology::{DEAD_EXCHANGE, EXCHANGE, ORDER_RESULTS, PAYMENT_REQUESTS};
-use postbox::{Office, Outbox, RelayConfig, Route, Topology};
+use postbox::{Office, Outbox, RelayConfig, Route, TaskStatus, Topology};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::charge_orders::ChargeOrders;
 use crate::config::PaymentsConfig;
 use crate::http::{self, Api};
+use crate::reconcile::{self, Findings, Rule};
 use crate::work_off_waiting;
 
 const SERVICE: &str = "payments";
@@ -81,8 +83,10 @@ impl Payments {
         // A child: our own failure stops us, not the caller's other services.
         let stop = shutdown.child_token();
         let health = Health::new(SERVICE);
-        let work = async |api| run(config, api, &health, &stop).await;
-        ports.serve_ops_beside(health.router(), work).await
+        let metrics = Metrics::new(SERVICE);
+        let ops = health.router().merge(metrics.router());
+        let work = async |api| run(config, api, &health, &metrics, &stop).await;
+        ports.serve_ops_beside(ops, work).await
     }
 }
 
@@ -90,6 +94,7 @@ async fn run(
     config: PaymentsConfig,
     listener: TcpListener,
     health: &Health,
+    metrics: &Metrics,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let limit = config.shutdown_timeout;
@@ -108,7 +113,8 @@ async fn run(
         return Ok(());
     }
     let (relay_pool, consumer_pool) = (pool(Role::Relay, 3), pool(Role::Consumer, 3));
-    let pools = [&api_pool, &relay_pool, &consumer_pool];
+    let reconcile_pool = pool(Role::Reconciliation, 1);
+    let pools = [&api_pool, &relay_pool, &consumer_pool, &reconcile_pool];
     database::check_room(&pools, "DB_PAYMENTS__POOL").await?;
 
     let office = Office {
@@ -121,9 +127,13 @@ async fn run(
     // The relay stops last: it still has to send what the others hand over while they stop.
     let relay_stop = CancellationToken::new();
     let relaying = Tasks::new(relay_stop.clone());
-    start_relay(&config, &relaying, relay_pool, &office, health);
-    start_consumer(&config, &intake, consumer_pool, &office, health);
+    let relay = start_relay(&config, &relaying, relay_pool, &office, health);
+    count_relay(metrics, &relay);
+    let consumer = start_consumer(&config, &intake, consumer_pool, &office, health);
+    count_consumer(metrics, &consumer);
     start_partitions(&intake, &api_pool);
+    start_reconciliation(&intake, reconcile_pool, health, metrics);
+    metrics.tasks(&[&intake, &relaying]);
     health.check_tasks("intake tasks", &intake);
     health.check_tasks("relay task", &relaying);
 
@@ -157,18 +167,20 @@ fn start_relay(
     pool: PgPool,
     office: &Office,
     health: &Health,
-) {
+) -> TaskStatus {
     let relay_config = RelayConfig {
         confirm_timeout: config.confirm_timeout,
         ..config.relay.clone()
     };
     let relay = office.relay(pool, relay_config);
+    let counted = relay.status.clone();
     let (status, stop) = (relay.status.clone(), tasks.shutdown().clone());
     health.check(Scope::Ready, "relay", move || ready(status.check()));
     tasks.supervise("relay", move || {
         let (relay, stop) = (relay.clone(), stop.clone());
         async move { relay.run(stop).await }
     });
+    counted
 }
 
 fn start_consumer(
@@ -177,16 +189,18 @@ fn start_consumer(
     pool: PgPool,
     office: &Office,
     health: &Health,
-) {
+) -> TaskStatus {
     let handler = ChargeOrders::default();
     start_waiting(tasks, &pool, &office.outbox, &handler.set_aside);
     let consumer = Arc::new(office.consumer(pool, config.consumer.clone(), handler));
+    let counted = consumer.status.clone();
     let (status, stop) = (consumer.status.clone(), tasks.shutdown().clone());
     health.check(Scope::Ready, "consumer", move || ready(status.check()));
     tasks.supervise("consumer", move || {
         let (consumer, stop) = (Arc::clone(&consumer), stop.clone());
         async move { consumer.run(stop).await }
     });
+    counted
 }
 
 fn start_waiting(tasks: &Tasks, pool: &PgPool, outbox: &Outbox, set_aside: &Arc<Notify>) {
@@ -212,4 +226,49 @@ fn start_partitions(tasks: &Tasks, pool: &PgPool) {
             }
         })
     });
+}
+
+fn start_reconciliation(tasks: &Tasks, pool: PgPool, health: &Health, metrics: &Metrics) {
+    let findings = Arc::new(Findings::default());
+    let breaches = metrics.gauges(
+        "reconciliation_breaches",
+        "Breaches of a rule of the guarantee that are there now",
+        "rule",
+        &Rule::ALL.map(Rule::as_str),
+    );
+    let (shown, stop) = (Arc::clone(&findings), tasks.shutdown().clone());
+    health.check(Scope::Ready, "reconciliation", move || ready(shown.check()));
+    tasks.supervise("reconciliation", move || {
+        let (pool, findings) = (pool.clone(), Arc::clone(&findings));
+        let (breaches, stop) = (breaches.clone(), stop.clone());
+        async move { reconcile::run(&pool, &findings, &breaches, &stop).await }
+    });
+}
+
+fn count_relay(metrics: &Metrics, status: &TaskStatus) {
+    let (sent, blocked) = (status.clone(), status.clone());
+    metrics.counter(
+        "outbox_published",
+        "Messages that the broker confirmed and that are marked as sent",
+        move || sent.published(),
+    );
+    metrics.gauge(
+        "broker_blocked",
+        "Whether the broker blocks publishers by an alarm",
+        move || i64::from(blocked.is_blocked()),
+    );
+}
+
+fn count_consumer(metrics: &Metrics, status: &TaskStatus) {
+    let (handled, known) = (status.clone(), status.clone());
+    metrics.counter(
+        "inbox_handled",
+        "Messages taken in, duplicates among them",
+        move || handled.handled(),
+    );
+    metrics.counter(
+        "inbox_duplicates",
+        "Messages about what was taken in before",
+        move || known.duplicates(),
+    );
 }

@@ -1,7 +1,7 @@
 //! Charging orders: one decision each, for ever, and an answer to every request. The transaction
 //! is the consumer's: inbox rows before, commit after.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,8 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::account::{self, Books, Decided, Decision};
-use crate::store::{self, Answer};
+use crate::planted;
+use crate::store::{self, Answer, Locked};
 use crate::work_off_waiting::store::{self as waiting, Waiting};
 
 /// Takes in `payment.requested`. It waits for no account: what it cannot lock at once is set aside
@@ -70,6 +71,9 @@ impl Handler for ChargeOrders {
         }
         postbox::moment("payments.decided");
         let answers = writes.write(transaction).await?;
+        if postbox::planted("balances_read_and_written_back") {
+            planted::write_balances(transaction, &books.balances).await?;
+        }
         postbox::moment("payments.written");
         if !aside.is_empty() {
             waiting::insert_waiting(transaction, &aside).await?;
@@ -92,9 +96,17 @@ async fn open_books(
     transaction: &mut PgConnection,
     requests: &[&PaymentRequested],
 ) -> Result<Books, sqlx::Error> {
-    let users = sorted(requests.iter().map(|request| request.user_id.0));
+    let users = requests.iter().map(|request| request.user_id.0);
+    let users = match postbox::planted("locks_in_no_order") {
+        true => users.collect(),
+        false => sorted(users),
+    };
     let uids = sorted(requests.iter().map(|request| request.order_uid.0));
-    let locked = store::lock_free_accounts(transaction, &users).await?;
+    let mut decided = HashMap::new();
+    if postbox::planted("looked_up_before_the_lock") {
+        decided = store::find_decided(transaction, &uids).await?;
+    }
+    let locked = lock_accounts(transaction, &users).await?;
     let missing: Vec<i64> = users
         .into_iter()
         .filter(|user| !locked.balances.contains_key(&UserId(*user)))
@@ -110,8 +122,33 @@ async fn open_books(
     if locked.something_waits || !books.held.is_empty() {
         books.waiting = waiting::find_waiting(transaction, &uids).await?;
     }
-    books.decided = store::find_decided(transaction, &uids).await?;
+    books.decided = if postbox::planted("looked_up_before_the_lock")
+        || postbox::planted("no_decision_is_remembered")
+    {
+        decided
+    } else if postbox::planted("an_order_s_number_is_its_identity") {
+        planted::find_decided_by_number(transaction, requests).await?
+    } else {
+        store::find_decided(transaction, &uids).await?
+    };
     Ok(books)
+}
+
+async fn lock_accounts(
+    transaction: &mut PgConnection,
+    users: &[i64],
+) -> Result<Locked, sqlx::Error> {
+    if postbox::planted("balances_read_and_written_back") {
+        planted::read_accounts(transaction, users).await
+    } else if postbox::planted("locks_in_no_order") {
+        planted::lock_in_no_order(transaction, users).await
+    } else if postbox::planted("a_held_account_is_waited_for")
+        || postbox::planted("looked_up_before_the_lock")
+    {
+        planted::wait_for_accounts(transaction, users).await
+    } else {
+        store::lock_free_accounts(transaction, users).await
+    }
 }
 
 /// What a batch writes.
@@ -140,7 +177,10 @@ impl Writes {
         let order_uid = asked.request.order_uid;
         let (decided, written) = match decision {
             Decision::New(decided) => {
-                self.new.insert(order_uid, decided);
+                let forgotten = postbox::planted("a_decline_is_not_stored");
+                if !forgotten || decided.outcome == Outcome::Paid {
+                    self.new.insert(order_uid, decided);
+                }
                 if decided.outcome == Outcome::Paid {
                     *self.totals.entry(decided.user_id).or_default() += decided.amount.as_decimal();
                 }

@@ -1,7 +1,8 @@
 //! The Payments service: accounts, deposits, and the one decision on each order.
 //!
 //! `account` holds the rules (pure), `open_account`, `deposit`, `charge_orders` and
-//! `work_off_waiting` one transaction each, `store` all SQL, `http` the API. Nothing here knows an
+//! `work_off_waiting` one transaction each, `reconcile` looks whether the database is as they left
+//! it, `store` all SQL, `http` the API. Nothing here knows an
 //! order's status.
 
 mod account;
@@ -11,6 +12,8 @@ pub mod config;
 mod deposit;
 mod http;
 mod open_account;
+mod planted;
+mod reconcile;
 mod store;
 mod work_off_waiting;
 

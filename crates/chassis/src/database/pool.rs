@@ -47,6 +47,17 @@ const BATCH_PLANS: &[(&str, &str)] = &[
 /// server loses is a second send, and the receiver's inbox absorbs it.
 const RELAY: &[(&str, &str)] = &[("synchronous_commit", "off")];
 
+/// Set where nothing is written: each statement is its own snapshot, also in a database whose
+/// transactions are serializable, so that no writer has to give way to it. And a few rows are read
+/// through the index that finds them: with statistics that are out of date, walking a table in
+/// order until enough of them have come by looks cheaper, and reads all of it.
+const READING: &[(&str, &str)] = &[
+    ("jit", "off"),
+    ("enable_seqscan", "off"),
+    ("random_page_cost", "0.1"),
+    ("default_transaction_isolation", "read committed"),
+];
+
 /// Makes a pool of at most `size` connections, named `paidonce-<service>-<role>`. Connects when
 /// first used, so a database that is down does not stop the start.
 ///
@@ -56,6 +67,9 @@ pub fn pool(config: &DatabaseConfig, service: &str, role: Role, size: u32) -> Pg
         .options(SESSION.iter().chain(KEEPALIVE).copied());
     if matches!(role, Role::Relay | Role::Consumer) {
         options = options.options(BATCH_PLANS.iter().copied());
+    }
+    if matches!(role, Role::Reconciliation) {
+        options = options.options(READING.iter().copied());
     }
     if matches!(role, Role::Relay) {
         options = options.options(RELAY.iter().copied());
