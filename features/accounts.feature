@@ -1,3 +1,4 @@
+@sample
 Feature: An account holds a customer's money
   The examples of the API's specification, letter for letter.
 

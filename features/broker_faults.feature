@@ -2,21 +2,27 @@ Feature: A broker that is there and does not do its work
   It is noticed, said, and over as soon as the cause is; nobody restarts anything.
 
   @serial @B5
-  Scenario: The broker runs out of memory
+  Scenario Outline: The broker runs out of <what>
     Given the system is running
     And orders keep coming in
-    When the broker runs out of memory
+    When the broker runs out of <what>
     Then the broker blocks who publishes
+    And Orders shows to its operators that it is blocked
     And Orders says "the broker blocks publishers"
     And Orders is not ready for everything
     But Orders accepts requests all the same
     And open orders pile up
     And no customer is turned away
-    When the broker has memory again
+    When the broker has enough again
     Then Orders is ready for everything
     When the orders stop coming in
     Then every order is finished
     And no payment was asked for a second time
+
+    Examples:
+      | what   |
+      | memory |
+      | disk   |
 
   @B7
   Scenario: The broker closes the channel of whoever publishes
@@ -24,7 +30,8 @@ Feature: A broker that is there and does not do its work
     And Ana has an account with 100.00
     When the exchange is deleted
     And Ana orders for 30.00
-    Then Ana's order is finished
+    Then the exchange "paidonce" is there again within 10 seconds
+    And Ana's order is finished
     And Orders is ready for everything
     And no payment was asked for a second time
 
@@ -34,7 +41,8 @@ Feature: A broker that is there and does not do its work
     And Ana has an account with 100.00
     When the queue of requests is deleted
     And Ana orders for 30.00
-    Then Ana's order is finished
+    Then the queue "payments.requests" is there again within 10 seconds
+    And Ana's order is finished
     And Payments is ready for everything
 
   @B8 @A12
@@ -49,6 +57,20 @@ Feature: A broker that is there and does not do its work
     And Payments starts
     Then Ana's order is finished
     And payments were asked for a second time
+
+  Scenario: The queue of requests is full
+    Given the system is running
+    And 3 customers have an account with 10.00 each
+    And Payments is down
+    When an administrator leaves room for 2 requests
+    And every customer orders 1 times for 3.00, all at once
+    And every customer orders 1 times for 3.00, all at once
+    And every customer orders 1 times for 3.00, all at once
+    And every customer orders 1 times for 3.00, all at once
+    Then the requests without room wait at Orders
+    When Payments starts again
+    Then 9 orders are finished and 3 are cancelled
+    And no payment was asked for a second time
 
   @B14
   Scenario: A queue exists with other arguments
@@ -74,13 +96,52 @@ Feature: A broker that is there and does not do its work
     And Ana has an account with 100.00
     When the services may do nothing at the broker any more
     And Ana orders for 30.00
-    Then Orders says "ACCESS_REFUSED"
-    And Orders is not ready for everything
+    Then Orders is not ready for everything within 10 seconds
+    And Orders says "ACCESS_REFUSED"
     And Ana's order is still open
     When the services may do everything at the broker again
     Then Ana's order is finished
     And Orders is ready for everything
     And Payments is ready for everything
+
+  @B15
+  Scenario: A stranger has a queue for itself
+    Given a stranger has the queue of requests for itself alone
+    And Orders starts
+    And Payments starts
+    And the gateway starts
+    Then Payments accepts requests in the end
+    And Orders accepts requests in the end
+    And the gateway is alive
+    And Orders is not ready for everything within 10 seconds
+    And Orders says "RESOURCE_LOCKED"
+    And Payments says "RESOURCE_LOCKED"
+    When Ana opens an account with 100.00
+    And Ana orders for 30.00
+    Then Ana's order is still open
+    When the stranger goes away
+    Then Ana's order is finished
+    And Orders is ready for everything
+    And Payments is ready for everything
+
+  @serial @B9
+  Scenario: The broker wants its messages acknowledged within seconds, and the database is away
+    Given the services log in as ordinary users
+    And the broker waits no longer than 3 seconds for an acknowledgement
+    And the system is running
+    And Ana has an account with 100.00
+    When the database of Payments lets nobody in any more
+    And Ana orders for 30.00
+    Then the broker has lost its patience with a consumer
+    And Ana's order is still open
+    When the database of Payments lets everybody in again
+    Then Ana's order is finished
+    And Ana's balance is 70.00
+    And Payments is ready for everything
+    When Ana orders for 10.00
+    Then Ana's order is finished
+    And no request is left in the queue
+    And nothing was parked
 
   @F12
   Scenario: The password is changed
@@ -89,7 +150,8 @@ Feature: A broker that is there and does not do its work
     And Ana has an account with 100.00
     When the services' password at the broker is changed
     And Ana orders for 30.00
-    Then Orders says "ACCESS_REFUSED"
+    Then Orders is not ready for everything within 10 seconds
+    And Orders says "ACCESS_REFUSED"
     And Payments says "ACCESS_REFUSED"
     And Ana's order is still open
     When the services' password at the broker is as before
@@ -133,7 +195,7 @@ Feature: A broker that is there and does not do its work
     Then every order is finished
     And no payment was asked for a second time
 
-  @F7
+  @F7 @A10
   Scenario: No message finds its queue
     Given the system is running
     And orders keep coming in
@@ -142,6 +204,23 @@ Feature: A broker that is there and does not do its work
     When the orders stop coming in
     Then every order is finished
     And no payment was asked for a second time
+
+  @A11
+  Scenario: Messages that find no queue leave among others that do
+    Given the system is running
+    And Ana has an account with 100.00
+    When the way from Orders to the broker is cut
+    And Ana orders 100 times for 1.00, all at once
+    And Orders is killed
+    And a message that has no queue comes behind each request in its outbox
+    And the unsent messages of Orders are due long-ago
+    And every way is open again
+    And Orders starts
+    Then 100 of Ana's orders are finished and 0 are cancelled
+    And the messages that have no queue were tried, and are kept unsent
+    When there is a queue for them
+    Then they are sent as well
+    And Orders is ready for everything
 
   @serial @B3
   Scenario: The broker is killed so early that it brings a queue back dead

@@ -1,4 +1,4 @@
-@serial
+@serial @sample
 Feature: A broker outage delays payments, and loses and repeats none
   Orders are accepted meanwhile, and paid when the broker is back.
 

@@ -15,6 +15,19 @@ Feature: A network that fails delays payments, and loses and repeats none
     And some requests were delivered twice
     And no payment was asked for a second time
 
+  @A9
+  Scenario: What Orders has sent is lost on its way to the broker
+    Given the system is running
+    And orders keep coming in
+    When the way from Orders to the broker swallows all requests
+    Then 100 more orders are accepted all the same
+    And open orders pile up
+    When the way from Orders to the broker is cut
+    And every way is open again
+    And the orders stop coming in
+    Then every order is finished
+    And no payment was asked for a second time
+
   @A27
   Scenario: An order is paid before the customer hears that it was accepted
     Given a balancer in front of Orders and Payments
@@ -29,7 +42,7 @@ Feature: A network that fails delays payments, and loses and repeats none
     Then Ana is told that the order is open
     And Ana's order is finished
 
-  @A17 @F1
+  @A17 @D4 @F1
   Scenario: Orders are stored, and the database's answer is lost
     Given the system is running
     And 5 customers have an account with 10.00 each
@@ -136,6 +149,7 @@ Feature: A network that fails delays payments, and loses and repeats none
     And no payment was asked for a second time
 
     Examples:
-      | when      |
-      | far-ahead |
-      | long-ago  |
+      | when          |
+      | far-ahead     |
+      | an-hour-ahead |
+      | long-ago      |

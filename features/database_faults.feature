@@ -18,6 +18,30 @@ Feature: Databases that misbehave lose and repeat nothing
       | Payments | relay    |
       | Payments | consumer |
 
+  @D4
+  Scenario: A deposit is booked, and the database's answer is lost
+    Given the system is running
+    And Ana has an account with 10.00
+    When the answer to Ana's next deposit is lost
+    And Ana deposits 5.00, and is told that nobody knows
+    Then an answer of Payments's database was lost indeed
+    And Ana's balance is 15.00
+
+  @D6
+  Scenario: All connections of the API are used up
+    Given the system is running
+    And Ana has an account with 10.00
+    And Ben has an account with 100.00
+    And somebody else holds Ana's account locked
+    When a crowd keeps depositing 1.00 to Ana's account
+    Then all connections of the API of Payments wait for the account
+    And Ben is told to pay in later
+    When Ben orders for 30.00
+    Then Ben's order is finished
+    When the crowd goes away
+    And the lock is let go
+    Then Ben can pay in 1.00 again
+
   @D8 @D7
   Scenario: Transactions that came into each other's way are tried again
     Given the databases isolate transactions as if one came after the other
@@ -54,6 +78,7 @@ Feature: Databases that misbehave lose and repeat nothing
     When the database of Payments lets everybody in again
     And the orders stop coming in
     Then every order is finished
+    And nothing was parked
     And no payment was asked for a second time
 
   @D12
@@ -69,8 +94,23 @@ Feature: Databases that misbehave lose and repeat nothing
     Then every order is finished
     And no payment was asked for a second time
 
+  @F12
+  Scenario: The password of a database is changed
+    Given the services log in as ordinary users
+    And the system is running
+    And Ana has an account with 100.00
+    When the password of Payments's database is changed
+    And Ana orders for 30.00
+    Then Payments is not ready for everything within 10 seconds
+    And Payments says "password authentication failed"
+    And Ana's order is still open
+    When the password of Payments's database is as before
+    Then Ana's order is finished
+    And Payments is ready for everything
+    And nothing was parked
+
   @D13
-  Scenario: The databases can only be read for some time
+  Scenario: The databases can only be read for two minutes
     Given the system is running
     And Ana has an account with 100.00
     And Ana has ordered for 30.00
@@ -78,9 +118,13 @@ Feature: Databases that misbehave lose and repeat nothing
     When both databases can only be read
     Then Ana can still read her order and her balance, and is told to pay in later
     And customers are turned away
+    When the orders stop coming in
+    And two minutes have gone by since the databases could be written
+    Then the requests were not delivered again and again
+    And Ana can still read her order and her balance, and is told to pay in later
     When both databases can be written again
-    And the orders stop coming in
     Then every order is finished
+    And nothing was parked
     And no payment was asked for a second time
 
   @D17

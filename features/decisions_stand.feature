@@ -1,3 +1,4 @@
+@sample
 Feature: A decision stands
   What was declined once is never charged later, because money came in since or an account was opened.
 

@@ -1,3 +1,4 @@
+@sample
 Feature: An order is paid once, however often its messages are delivered
   Messages are delivered at least once; what they do, they do once.
 
@@ -30,7 +31,7 @@ Feature: An order is paid once, however often its messages are delivered
       | its own id |
       | a new id   |
 
-  @A15 @B2
+  @A15
   Scenario Outline: Every message is delivered twice while <service> dies
     Given the system is running
     And every message is delivered a second time, under its own id

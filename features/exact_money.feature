@@ -1,3 +1,4 @@
+@sample
 Feature: Money is exact
   No amount is rounded, none is infinite, and nothing is paid by a number that was given out twice.
 

@@ -30,3 +30,14 @@ Feature: The services tell the truth about themselves
     When Orders is killed
     And Payments is killed
     Then the public is told "unavailable" about the system in the end
+
+  Scenario: What was done is counted
+    Given the system is running
+    And Ana has an account with 100.00
+    When Ana orders for 30.00
+    Then Ana's order is finished
+    And Orders counts 1 messages sent and 1 taken in, 0 of them known already
+    And Payments counts 1 messages sent and 1 taken in, 0 of them known already
+    When the request for Ana's order is delivered once more, under its own id
+    Then Payments counts 2 messages sent and 2 taken in, 1 of them known already
+    And Orders counts 1 messages sent and 2 taken in, 1 of them known already

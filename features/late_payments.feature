@@ -1,7 +1,7 @@
+@sample
 Feature: An order waits for its payment as long as it takes
   Orders are accepted while Payments is away, and paid when it is there.
 
-  @A10 @E8
   Scenario: Payments comes back long after the order was placed
     Given the system is running
     And Ana has an account with 100.00

@@ -1,3 +1,4 @@
+@sample
 Feature: Money is spent once, however many orders want it
   As many orders are finished as the balance pays for, and not one more.
 
@@ -28,6 +29,14 @@ Feature: Money is spent once, however many orders want it
   @A24
   Scenario: A customer orders and pays in at the same time
     Given Ana has an account with 40.00
+    When Ana orders 40 times for 1.00 while she makes 40 deposits of 1.00
+    Then 40 of Ana's orders are finished and 0 are cancelled
+    And Ana's balance is 40.00
+
+  @A24
+  Scenario: A customer orders and pays in at the same time, and the database is far away
+    Given Ana has an account with 40.00
+    And Payments is far away from its database
     When Ana orders 40 times for 1.00 while she makes 40 deposits of 1.00
     Then 40 of Ana's orders are finished and 0 are cancelled
     And Ana's balance is 40.00

@@ -1,3 +1,4 @@
+@sample
 Feature: An order is accepted at once and paid after
   The examples of the API's specification, letter for letter.
 

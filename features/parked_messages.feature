@@ -18,6 +18,32 @@ Feature: An operator decides what becomes of a message that was set aside
     And Ana's balance is 70.00
     And the operator sees no parked message
 
+  @B13
+  Scenario: The broker gives a request up while there is no queue for dead ones
+    Given Payments is down
+    And Ana has ordered for 30.00
+    When the queue of dead requests is deleted
+    And a stranger refuses the waiting requests for good
+    Then the broker has no place for some dead requests
+    When Payments starts again
+    Then the operator sees one message of Payments, parked as dead_lettered
+    When the operator replays it
+    Then Ana's order is finished
+    And Ana's balance is 70.00
+
+  @B13
+  Scenario: The broker gives more requests up than there is room for
+    Given Payments is down
+    When an administrator leaves room for 1 dead request
+    And Ana orders 50 times for 1.00, all at once
+    And a stranger refuses the waiting requests for good
+    Then the broker has no place for some dead requests
+    When Payments starts again
+    Then Payments has parked all 50 requests as dead_lettered
+    When the operator replays all of them
+    Then 50 of Ana's orders are finished and 0 are cancelled
+    And Ana's balance is 50.00
+
   @F11
   Scenario: Two operators send the same message again at once
     Given Payments is down
@@ -32,6 +58,19 @@ Feature: An operator decides what becomes of a message that was set aside
     And the operator sees no parked message
 
   @F10
+  Scenario: A result for an order that is not there comes again when it is
+    Given Payments is down
+    When Ana orders for 30.00
+    Then the requests wait in the queue
+    When Orders forgets its first order, and its number is given out again
+    And Payments starts again
+    Then the operator sees one message of Orders, parked as unknown_order
+    When the forgotten order is written back under another number
+    And the request for Ana's order comes after all, under a new id
+    Then Ana's order is finished
+    And Ana's balance is 70.00
+    And the operator sees no parked message
+
   Scenario: A message that was set aside comes again by itself
     Given Payments is down
     When Ana orders for 30.00

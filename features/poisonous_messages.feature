@@ -6,7 +6,7 @@ Feature: A message that cannot be processed is set aside
     And every service is ready
     And Ana has an account with 100.00
 
-  @C1 @C4 @C5 @C7 @C8 @C10 @C11 @C12 @C15
+  @C1 @C2 @C4 @C5 @C7 @C8 @C10 @C11 @C12 @C15
   Scenario Outline: <service> is sent a message <fault>
     Given Ana has ordered for 1.00
     When <service> is sent a message "<fault>"
@@ -36,6 +36,16 @@ Feature: A message that cannot be processed is set aside
       | Payments | about what is no number            | bad_field       |
       | Payments | about a customer with an impossible number | bad_field |
       | Orders   | about an order that nobody placed  | unknown_order   |
+
+  @C13
+  Scenario: A message as large as the broker takes, and one that is larger
+    Given Ana has ordered for 1.00
+    When Payments is sent a message "of an unknown type, as large as the broker takes"
+    Then Payments has parked it as unknown_type
+    When Payments is sent a message that is larger by one byte, the broker refuses it
+    And Ana orders for 30.00
+    Then Ana's order is finished
+    And Payments is ready for everything
 
   @C14
   Scenario Outline: A message that is made to do harm: <fault>

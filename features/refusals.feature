@@ -1,3 +1,4 @@
+@sample
 Feature: A request that cannot be served is told why
   In one form for every error: `detail` as FastAPI gives it, a code for programs, and the request's id.
 

@@ -1,3 +1,4 @@
+@sample
 Feature: The parts of the system start in any order
   Each waits for what it needs, and says so.
 

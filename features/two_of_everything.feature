@@ -75,3 +75,52 @@ Feature: Two of everything
     When the accounts are free again
     Then 150 orders are finished and 50 are cancelled
     And no transaction came into a deadlock
+
+  @F5 @A21 @A22
+  Scenario: Two Payments processes take a request and its copy in at once
+    Given each Payments process takes 1 messages at a time
+    And the system is running
+    And Ana has an account with 100.00
+    And Payments is down
+    And Ana has ordered for 30.00
+    And somebody else holds Ana's account locked
+    When each waiting request gets a copy behind it, under a new id
+    And Payments starts
+    And the second Payments starts
+    Then no request is left to be taken
+    When the lock is let go
+    Then Ana's order is finished
+    And Ana's balance is 70.00
+    And no payment was asked for a second time
+
+  @F15 @D7
+  Scenario: Two Payments processes get orders of the same customers in opposite order
+    Given each Payments process takes 10 messages at a time
+    And the system is running
+    And 10 customers have an account with 15.00 each
+    And Payments is down
+    And every customer has ordered 2 times for 1.00
+    When the waiting requests are put back in the order of the customers, and the later half in the opposite order
+    And somebody locks the account of the customer in the middle
+    And Payments starts
+    And the second Payments starts
+    Then no request is left to be taken
+    When the account is free again
+    Then 20 orders are finished and 0 are cancelled
+    And no transaction came into a deadlock
+
+  @F15 @D7
+  Scenario: Two Payments processes take the same requests in, one of which is held up in the middle
+    Given each Payments process takes 100 messages at a time
+    And the system is running
+    And 10 customers have an account with 15.00 each
+    And Payments is down
+    And every customer has ordered 10 times for 1.00
+    When each waiting request is put back twice, the second time in the opposite order
+    And somebody holds the place of the request in the middle
+    And Payments starts
+    And the second Payments starts
+    Then two transactions of Payments wait for somebody
+    When the place is free again
+    Then 100 orders are finished and 0 are cancelled
+    And no transaction came into a deadlock

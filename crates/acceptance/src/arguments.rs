@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use sandbox::Backend;
 
+use crate::plants::{self, Plant};
+
 /// Name of this test among those of a `cargo test` run.
 const TEST_NAME: &str = "acceptance";
 
 const USAGE: &str = "usage: acceptance [--backend auto|local|docker] [--tags EXPR] [--name REGEX] [-c N] \
-                     [--exhaustive] [--features DIR] | --guarantee";
+                     [--exhaustive] [--seed N] [--planted all|NAME,...] [--features DIR] | --guarantee";
 
 /// Scenarios at a time, those tagged `@serial` aside. More gain nothing on two cores.
 const CONCURRENCY: usize = 4;
@@ -21,7 +23,7 @@ const CONCURRENCY: usize = 4;
 pub fn is_service(arguments: impl IntoIterator<Item = OsString>) -> bool {
     let first = arguments.into_iter().nth(1);
     first.is_some_and(|first| {
-        ["gateway", "orders", "payments", "parked"]
+        ["gateway", "orders", "payments", "parked", "verify"]
             .iter()
             .any(|name| first == *name)
     })
@@ -56,6 +58,10 @@ pub(crate) struct Plan {
     pub(crate) concurrency: usize,
     /// Also the scenarios that are too many for every change.
     pub(crate) exhaustive: bool,
+    /// What chance is to follow from; `None` means a new number.
+    pub(crate) seed: Option<u32>,
+    /// Not the scenarios for themselves: those that must catch these faults.
+    pub(crate) planted: Option<Vec<&'static Plant>>,
     /// Folder, or one file.
     pub(crate) features: PathBuf,
 }
@@ -72,6 +78,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
         name: None,
         concurrency: CONCURRENCY,
         exhaustive: false,
+        seed: None,
+        planted: None,
         features: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../features")),
     };
     let (mut list, mut ignored, mut exact, mut guarantee) = (false, false, false, false);
@@ -100,6 +108,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
             "--name" | "-n" => plan.name = Some(value()?),
             "-c" | "--concurrency" => plan.concurrency = concurrency(&value()?)?,
             "--features" => plan.features = PathBuf::from(value()?),
+            "--planted" => plan.planted = Some(plants::select(&value()?)?),
+            "--seed" => plan.seed = Some(seed(&value()?)?),
             "--exhaustive" => plan.exhaustive = true,
             "--guarantee" => guarantee = true,
             "--list" => list = true,
@@ -115,6 +125,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
     }
     if plan.tags.is_some() && plan.name.is_some() {
         bail!("--tags and --name exclude each other");
+    }
+    if plan.planted.is_some() && (plan.tags.is_some() || plan.name.is_some()) {
+        bail!("--planted names its scenarios itself, so without --tags and --name");
     }
     if guarantee {
         return Ok(Asked::Guarantee(plan.features));
@@ -144,6 +157,11 @@ fn backend(name: &str) -> anyhow::Result<Option<Backend>> {
 fn concurrency(text: &str) -> anyhow::Result<usize> {
     let number = text.parse().ok().filter(|number| (1..=64).contains(number));
     number.with_context(|| format!("-c takes a number from 1 to 64, not {text}"))
+}
+
+fn seed(text: &str) -> anyhow::Result<u32> {
+    let number = text.parse().ok();
+    number.with_context(|| format!("--seed takes a number from 0 to {}, not {text}", u32::MAX))
 }
 
 #[cfg(test)]
@@ -187,7 +205,10 @@ mod tests {
             &["--tgas", "@serial"][..],
             &["--tags"],
             &["-c", "0"],
+            &["--seed", "red"],
             &["--backend", "dokcer"],
+            &["--planted", "everything"],
+            &["--planted", "all", "--tags", "@serial"],
         ] {
             assert!(asked(wrong).is_err(), "{wrong:?}");
         }
@@ -209,7 +230,7 @@ mod tests {
     fn only_the_three_services_are_services() {
         let service = |first: &str| is_service(["acceptance", first].map(OsString::from));
         assert!(service("gateway") && service("orders") && service("payments"));
-        assert!(service("parked"));
+        assert!(service("parked") && service("verify"));
         assert!(!service("acceptance") && !service("--list"));
     }
 }

@@ -1,8 +1,10 @@
 //! What steps ask the audit views about one order or one queue. Whether the whole is right, `prover` decides.
 
-use anyhow::Context;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
 use contracts::{MessageId, OrderUid};
-use sqlx::{Connection, FromRow, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::process::Service;
@@ -77,6 +79,40 @@ pub(crate) async fn asked_again(stack: &Stack) -> anyhow::Result<i64> {
     Ok(count)
 }
 
+/// How many orders a service knows messages about under more than one id, be it that it sent them or that it took
+/// them in.
+///
+/// # Errors
+/// If the database does not answer.
+pub(crate) async fn orders_with_two_ids(stack: &Stack, service: Service) -> anyhow::Result<i64> {
+    let mut connection = connect(stack, service).await?;
+    let count = sqlx::query_scalar(
+        "select count(*) from ( \
+             select from audit.outbox group by order_uid having count(distinct message_id) > 1 \
+              union all \
+             select from audit.inbox group by order_uid having count(distinct message_id) > 1) t",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .context("cannot count ids")?;
+    connection.close().await?;
+    Ok(count)
+}
+
+/// How many orders are finished.
+///
+/// # Errors
+/// If the database does not answer.
+pub(crate) async fn all_finished(stack: &Stack) -> anyhow::Result<i64> {
+    let mut connection = connect(stack, Service::Orders).await?;
+    let count = sqlx::query_scalar("select count(*) from audit.orders where status = 'FINISHED'")
+        .fetch_one(&mut connection)
+        .await
+        .context("cannot count orders")?;
+    connection.close().await?;
+    Ok(count)
+}
+
 /// What a service has parked.
 ///
 /// # Errors
@@ -108,6 +144,40 @@ pub(crate) async fn finished(stack: &Stack, user_id: i64) -> anyhow::Result<i64>
     Ok(count)
 }
 
+/// How many orders have come to their end.
+///
+/// # Errors
+/// If the database does not answer.
+pub(crate) async fn ended(stack: &Stack) -> anyhow::Result<i64> {
+    let mut connection = connect(stack, Service::Orders).await?;
+    let count = sqlx::query_scalar("select count(*) from audit.orders where status <> 'NEW'")
+        .fetch_one(&mut connection)
+        .await
+        .context("cannot count orders")?;
+    connection.close().await?;
+    Ok(count)
+}
+
+/// The longest time between two orders' ends, and the longest that one order took.
+///
+/// # Errors
+/// If the database does not answer.
+pub(crate) async fn longest_waits(stack: &Stack) -> anyhow::Result<(Duration, Duration)> {
+    let mut connection = connect(stack, Service::Orders).await?;
+    let (pause, wait): (f64, f64) = sqlx::query_as(
+        "select coalesce(max(pause), 0), coalesce(max(wait), 0) from ( \
+           select extract(epoch from updated_at - lag(updated_at) over (order by updated_at))::float8 as pause, \
+                  extract(epoch from updated_at - created_at)::float8 as wait \
+             from audit.orders where status <> 'NEW') as ended",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .context("cannot read how long orders took")?;
+    connection.close().await?;
+    let span = |seconds: f64| Duration::try_from_secs_f64(seconds).context("a clock was set back");
+    Ok((span(pause)?, span(wait)?))
+}
+
 /// Orders whose request is not known to be sent.
 ///
 /// # Errors
@@ -122,20 +192,20 @@ pub(crate) async fn unsent_orders(stack: &Stack) -> anyhow::Result<Vec<Uuid>> {
     Ok(unsent)
 }
 
-/// How many of these orders Payments has decided.
+/// Which of these orders Payments has decided.
 ///
 /// # Errors
 /// If the database does not answer.
-pub(crate) async fn decided_among(stack: &Stack, orders: &[Uuid]) -> anyhow::Result<i64> {
+pub(crate) async fn decided_among(stack: &Stack, orders: &[Uuid]) -> anyhow::Result<Vec<Uuid>> {
     let mut connection = connect(stack, Service::Payments).await?;
-    let count =
-        sqlx::query_scalar("select count(*) from audit.payments where order_uid = any ($1)")
+    let decided =
+        sqlx::query_scalar("select order_uid from audit.payments where order_uid = any ($1)")
             .bind(orders)
-            .fetch_one(&mut connection)
+            .fetch_all(&mut connection)
             .await
-            .context("cannot count payments")?;
+            .context("cannot read payments")?;
     connection.close().await?;
-    Ok(count)
+    Ok(decided)
 }
 
 /// How many answers Payments has given beyond one for each order.
@@ -176,4 +246,37 @@ pub(crate) async fn asked_again_and_open(stack: &Stack) -> anyhow::Result<(i64, 
     .context("cannot count orders")?;
     connection.close().await?;
     Ok(asked)
+}
+
+/// A count of the server's about a service's database, as `deadlocks`.
+///
+/// # Errors
+/// If the database does not answer.
+pub(crate) async fn statistic(
+    stack: &Stack,
+    service: Service,
+    column: &str,
+) -> anyhow::Result<i64> {
+    let mut connection = connect(stack, service).await?;
+    let count = sqlx::query_scalar(AssertSqlSafe(format!(
+        "select {column} from pg_stat_database where datname = current_database()"
+    )))
+    .fetch_one(&mut connection)
+    .await
+    .context("cannot read statistics")?;
+    connection.close().await?;
+    Ok(count)
+}
+
+/// Whether no two transactions have waited for each other, since the databases crashed last: a crash discards the
+/// server's counts.
+///
+/// # Errors
+/// If they have, or a database does not answer.
+pub(crate) async fn no_deadlocks(stack: &Stack) -> anyhow::Result<()> {
+    for service in [Service::Orders, Service::Payments] {
+        let deadlocks = statistic(stack, service, "deadlocks").await?;
+        ensure!(deadlocks == 0, "{service} had {deadlocks} deadlocks");
+    }
+    Ok(())
 }

@@ -14,12 +14,15 @@ mod eventually;
 mod failed;
 mod matrix;
 mod parameters;
+mod plants;
 mod ports;
 mod process;
 mod run;
 mod rush;
+mod seed;
 mod stack;
 mod steps;
+mod watcher;
 mod ways;
 mod world;
 

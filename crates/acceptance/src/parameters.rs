@@ -125,6 +125,28 @@ impl FromStr for Harm {
     }
 }
 
+/// How one node of the broker is lost.
+#[derive(Clone, Copy, Debug, Parameter)]
+#[param(name = "loss", regex = "killed|cut off|paused")]
+pub(crate) enum Loss {
+    Killed,
+    CutOff,
+    Paused,
+}
+
+impl FromStr for Loss {
+    type Err = UnknownWord;
+
+    fn from_str(words: &str) -> Result<Self, UnknownWord> {
+        match words {
+            "killed" => Ok(Self::Killed),
+            "cut off" => Ok(Self::CutOff),
+            "paused" => Ok(Self::Paused),
+            _ => Err(UnknownWord),
+        }
+    }
+}
+
 /// Which id the second delivery of a message has.
 #[derive(Clone, Copy, Debug, Parameter)]
 #[param(name = "identity", regex = "its own id|a new id")]

@@ -257,7 +257,7 @@ pub(crate) async fn command(
 }
 
 /// On Linux the running image itself, so that a build during the run changes nothing.
-fn this_program() -> anyhow::Result<PathBuf> {
+pub(crate) fn this_program() -> anyhow::Result<PathBuf> {
     if cfg!(target_os = "linux") {
         return Ok(PathBuf::from("/proc/self/exe"));
     }

@@ -2,37 +2,47 @@
 //!
 //! Not here: steps; what is judged after each scenario.
 
+mod planted;
+mod time_line;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
-use cucumber::cli::{Empty, Opts, Parser};
+use cucumber::cli::{Args, Compose, Empty, Opts, Parser};
 use cucumber::event::ScenarioFinished;
 use cucumber::writer::Stats as _;
-use cucumber::{World as _, parser, runner, writer};
-use futures::FutureExt;
+use cucumber::{World as _, WriterExt as _, gherkin, parser, runner, writer};
+use futures::FutureExt as _;
 use sandbox::{Backend, Data, Options, Sandbox};
 
 use crate::arguments::{self, Asked, Plan};
 use crate::check;
 use crate::matrix;
+use crate::seed;
 use crate::world::{World, set_sandbox};
 
 /// The whole suite has at least this many scenarios: a misspelt keyword makes them vanish without an error.
-const SCENARIOS_MIN: usize = 60;
+const SCENARIOS_MIN: usize = 200;
 
 /// Marks scenarios that are too many for every change.
 const EXHAUSTIVE: &str = "exhaustive";
+
+/// Marks scenarios that need what only containers have: a broker of three nodes, a small disk.
+const CONTAINERS: &str = "containers";
 
 /// What became of the scenarios.
 #[derive(Debug, Default)]
 struct Tally {
     passed: usize,
-    failed: Vec<String>,
+    /// By name, with the first line of why.
+    failed: Vec<(String, String)>,
     /// For each fault, how many of its scenarios have passed and how many have not.
     faults: BTreeMap<&'static str, (usize, usize)>,
+    /// For each moment at which a process was to die, the same.
+    moments: BTreeMap<String, (usize, usize)>,
 }
 
 /// Runs the suite as the arguments say. The code is 0 when all scenarios that were asked for have passed.
@@ -86,7 +96,25 @@ async fn run_features(plan: Plan) -> anyhow::Result<ExitCode> {
     let backend = plan
         .backend
         .map_or_else(Backend::choose_for_acceptance, Ok)?;
-    let (options, scenarios_min) = options(&plan, backend)?;
+    println!("acceptance: seed {}", seed::plant(plan.seed));
+    match plan.planted.clone() {
+        Some(plants) => {
+            let (options, _) = options(&plan, backend)?;
+            on_servers(backend, planted::run(plan, &plants, options)).await
+        }
+        None => {
+            let (options, scenarios_min) = options(&plan, backend)?;
+            let selected = run_selected(plan, options, backend, scenarios_min);
+            on_servers(backend, selected.map(Ok)).await
+        }
+    }
+}
+
+/// Servers up, a run on them, servers down.
+async fn on_servers(
+    backend: Backend,
+    run: impl Future<Output = anyhow::Result<bool>>,
+) -> anyhow::Result<ExitCode> {
     let sandbox = Sandbox::start(Options {
         backend,
         data: Data::Temporary,
@@ -94,15 +122,41 @@ async fn run_features(plan: Plan) -> anyhow::Result<ExitCode> {
     .await?;
     println!("acceptance: backend {}", sandbox.describe());
     set_sandbox(Some(Arc::new(sandbox)));
+    let ran = run.await;
+    let sandbox = set_sandbox(None).and_then(Arc::into_inner);
+    sandbox
+        .context("a scenario still holds the servers")?
+        .stop()
+        .await?;
+    Ok(match ran? {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
 
+type WriterOptions = Compose<writer::basic::Cli, Empty>;
+
+async fn run_selected(
+    plan: Plan,
+    options: CucumberOptions<WriterOptions>,
+    backend: Backend,
+    scenarios_min: usize,
+) -> bool {
     let tally = Arc::new(Mutex::new(Tally::default()));
     let counted = Arc::clone(&tally);
+    let time_lines = time_line::TimeLines::default().assert_normalized();
     let writer = World::cucumber()
+        .with_writer(
+            writer::Basic::stdout()
+                .summarized()
+                .tee::<World, _>(time_lines.discard_stats_writes()),
+        )
         .max_concurrent_scenarios(plan.concurrency)
         .after(move |feature, _, scenario, finished, world| {
             let ran = Ran {
                 name: format!("{}: {}", feature.name, scenario.name),
                 faults: matrix::faults_of(feature.tags.iter().chain(&scenario.tags)),
+                moments: moments_of(scenario),
             };
             finish(ran, finished, world, Arc::clone(&counted)).boxed_local()
         })
@@ -110,14 +164,13 @@ async fn run_features(plan: Plan) -> anyhow::Result<ExitCode> {
         .with_cli(options)
         .run(plan.features)
         .await;
-
-    let sandbox = set_sandbox(None).and_then(Arc::into_inner);
-    sandbox
-        .context("a scenario still holds the servers")?
-        .stop()
-        .await?;
     let tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(close(&tally, scenarios_min, writer.execution_has_failed()))
+    close(
+        &tally,
+        backend,
+        scenarios_min,
+        writer.execution_has_failed(),
+    )
 }
 
 /// A scenario that has run.
@@ -125,25 +178,41 @@ struct Ran {
     name: String,
     /// What its tags name.
     faults: Vec<&'static str>,
+    /// At which a process was to die.
+    moments: Vec<String>,
+}
+
+/// The moments that a scenario's steps name, with the service that dies there.
+fn moments_of(scenario: &gherkin::Scenario) -> Vec<String> {
+    let steps = scenario.steps.iter();
+    let named = steps.filter_map(|step| {
+        let (service, rest) = step.value.split_once(" will die ")?;
+        let moment = rest.split('"').nth(1)?;
+        Some(format!("{service} {moment}"))
+    });
+    named.collect()
 }
 
 /// The end of one scenario: judged if its steps have passed, explained if not, freed and counted in any case.
 async fn finish(
-    Ran { name, faults }: Ran,
+    ran: Ran,
     finished: &ScenarioFinished,
     world: Option<&mut World>,
     tally: Arc<Mutex<Tally>>,
 ) {
-    let passed = matches!(finished, ScenarioFinished::StepPassed);
+    let step = failure_of(finished);
     let outcome = match world {
         Some(world) => {
-            let judged = if passed {
-                check::judge_at_rest(world).await
-            } else {
-                Ok(())
+            let judged = match step.is_none() {
+                true => check::judge_at_rest(world).await,
+                false => Ok(()),
             };
-            if !passed || judged.is_err() {
-                eprintln!("=== {name}\n{}===", check::describe(world));
+            if let Some(failure) = step.clone().or_else(|| reason(&judged)) {
+                eprintln!(
+                    "=== {}\n{}===",
+                    ran.name,
+                    check::describe(world, &failure).await
+                );
             }
             let cleaned = check::clean_up(world).await.context("cannot clean up");
             judged.and(cleaned)
@@ -151,15 +220,21 @@ async fn finish(
         None => Ok(()),
     };
     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-    let passed = passed && outcome.is_ok();
-    for fault in faults {
-        let (good, bad) = tally.faults.entry(fault).or_default();
-        *if passed { good } else { bad } += 1;
+    let why = step.or_else(|| reason(&outcome));
+    let passed = why.is_none();
+    let count = |(good, bad): &mut (usize, usize)| *if passed { good } else { bad } += 1;
+    for fault in ran.faults {
+        count(tally.faults.entry(fault).or_default());
     }
-    if passed {
-        tally.passed += 1;
-    } else {
-        tally.failed.push(name);
+    for moment in ran.moments {
+        count(tally.moments.entry(moment).or_default());
+    }
+    match why {
+        None => tally.passed += 1,
+        Some(why) => {
+            let first = why.lines().next().unwrap_or_default();
+            tally.failed.push((ran.name, first.to_owned()));
+        }
     }
     drop(tally);
     // cucumber takes a panic of this hook as the scenario's failure, and knows no other way.
@@ -168,14 +243,35 @@ async fn finish(
     }
 }
 
-fn close(tally: &Tally, scenarios_min: usize, cucumber_failed: bool) -> ExitCode {
-    for name in &tally.failed {
-        println!("failed: {name}");
+fn reason(outcome: &anyhow::Result<()>) -> Option<String> {
+    outcome.as_ref().err().map(|error| format!("{error:#}"))
+}
+
+/// Why a scenario's steps have not all passed.
+fn failure_of(finished: &ScenarioFinished) -> Option<String> {
+    match finished {
+        ScenarioFinished::StepPassed => None,
+        ScenarioFinished::StepFailed(_, _, error) => Some(error.to_string()),
+        ScenarioFinished::StepSkipped => Some("a step is not there".to_owned()),
+        ScenarioFinished::BeforeHookFailed(_) => Some("it did not begin".to_owned()),
     }
+}
+
+fn close(tally: &Tally, backend: Backend, scenarios_min: usize, cucumber_failed: bool) -> bool {
     for fault in matrix::faults() {
         if let Some((good, bad)) = tally.faults.get(fault.id) {
-            println!("fault {}: {good} passed, {bad} failed", fault.id);
+            println!(
+                "fault {} on {backend}: {good} passed, {bad} failed",
+                fault.id
+            );
+        } else if let (true, Some(text)) = (scenarios_min > 1, fault.elsewhere()) {
+            println!("fault {}: {text}", fault.id);
         }
+    }
+    let moments = tally.moments.len();
+    if moments > 0 {
+        let survived = tally.moments.values().filter(|(_, bad)| *bad == 0);
+        println!("crash moments: {} of {moments} survived", survived.count());
     }
     let (passed, failed) = (tally.passed, tally.failed.len());
     let ran = passed + failed;
@@ -186,18 +282,19 @@ fn close(tally: &Tally, scenarios_min: usize, cucumber_failed: bool) -> ExitCode
     if cucumber_failed && failed == 0 {
         println!("a feature could not be read; see above");
     }
-    println!("acceptance: {passed} passed, {failed} failed");
-    if enough && failed == 0 && !cucumber_failed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    // Last, since the end of a log is what is kept and looked at first.
+    for (name, why) in &tally.failed {
+        println!("failed: {name}: {why}");
     }
+    println!("acceptance: {passed} passed, {failed} failed");
+    enough && failed == 0 && !cucumber_failed
 }
 
-type CucumberOptions = Opts<parser::basic::Cli, runner::basic::Cli, writer::basic::Cli, Empty>;
+/// With those of the writer.
+type CucumberOptions<W> = Opts<parser::basic::Cli, runner::basic::Cli, W, Empty>;
 
 /// What cucumber is to be told, and how many scenarios must run.
-fn options(plan: &Plan, backend: Backend) -> anyhow::Result<(CucumberOptions, usize)> {
+fn options<W: Args>(plan: &Plan, backend: Backend) -> anyhow::Result<(CucumberOptions<W>, usize)> {
     let mut arguments = vec![String::from("acceptance")];
     let mut tags = plan.tags.clone();
     if backend == Backend::External {
@@ -208,17 +305,18 @@ fn options(plan: &Plan, backend: Backend) -> anyhow::Result<(CucumberOptions, us
         println!(
             "acceptance: the servers are given and may not be harmed: scenarios tagged @serial do not run"
         );
-        tags = Some(tags.map_or_else(
-            || String::from("not @serial"),
-            |tags| format!("({tags}) and not @serial"),
-        ));
+        tags = Some(and_not(tags, "serial"));
     }
-    let whole = plan.tags.is_none() && plan.name.is_none();
+    if backend == Backend::Local && plan.name.is_none() {
+        println!(
+            "acceptance: the servers are processes, and a broker of three nodes or a small disk needs containers \
+             (--backend docker): scenarios tagged @{CONTAINERS} do not run"
+        );
+        tags = Some(and_not(tags, CONTAINERS));
+    }
+    let whole = plan.tags.is_none() && plan.name.is_none() && plan.planted.is_none();
     if whole && !plan.exhaustive {
-        tags = Some(match tags {
-            Some(tags) => format!("({tags}) and not @{EXHAUSTIVE}"),
-            None => format!("not @{EXHAUSTIVE}"),
-        });
+        tags = Some(and_not(tags, EXHAUSTIVE));
     }
     if let Some(tags) = &tags {
         arguments.extend([String::from("--tags"), tags.clone()]);
@@ -228,4 +326,12 @@ fn options(plan: &Plan, backend: Backend) -> anyhow::Result<(CucumberOptions, us
     }
     let options = Opts::try_parse_from(arguments).context("cannot select scenarios")?;
     Ok((options, if whole { SCENARIOS_MIN } else { 1 }))
+}
+
+/// A tag expression without the scenarios of one more tag.
+fn and_not(tags: Option<String>, tag: &str) -> String {
+    tags.map_or_else(
+        || format!("not @{tag}"),
+        |tags| format!("({tags}) and not @{tag}"),
+    )
 }

@@ -3,17 +3,18 @@
 //!
 //! Not here: what a scenario does to it, and what must hold after.
 
+mod broker;
 mod environment;
+mod logs;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use prover::Databases;
 use prover::client::{Answer, Client};
-use sandbox::Sandbox;
+use sandbox::{Cluster, Sandbox};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -28,8 +29,6 @@ pub(crate) use environment::{OWN_PASSWORD, Settings};
 /// A quorum queue that was declared less than about a second before the broker is killed comes back unusable: a fault
 /// of the broker that no scenario is about.
 const TOPOLOGY_AGE: Duration = Duration::from_secs(2);
-/// Lines of each log that are printed for a scenario that failed.
-const LOG_LINES: usize = 60;
 
 /// The ports of one service.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +50,8 @@ impl Ports {
 #[derive(Debug)]
 pub(crate) struct Stack {
     sandbox: Arc<Sandbox>,
+    /// The scenario's own broker, where one node is not enough for it.
+    cluster: Option<Cluster>,
     settings: Settings,
     orders_database: String,
     payments_database: String,
@@ -60,6 +61,8 @@ pub(crate) struct Stack {
     ways: Ways,
     running: BTreeMap<Instance, Process>,
     topology_since: Option<Instant>,
+    /// Databases that are on a small disk, in a tablespace of the same name.
+    small_disks: Vec<String>,
     /// Where a process that is to start is to die.
     deaths: BTreeMap<Instance, String>,
     client: Client,
@@ -78,6 +81,10 @@ impl Stack {
         let vhost = format!("acceptance_{mark}");
         sandbox.postgres.create_database(&orders_database).await?;
         sandbox.postgres.create_database(&payments_database).await?;
+        let cluster = match settings.cluster {
+            true => Some(broker::start_cluster(&sandbox, &vhost).await?),
+            false => None,
+        };
         sandbox.rabbitmq.create_vhost(&vhost).await?;
         if settings.own_login {
             let rabbitmq = &sandbox.rabbitmq;
@@ -90,6 +97,7 @@ impl Stack {
             &sandbox.postgres.url(&payments_database),
         )?;
         let mut stack = Self {
+            cluster,
             settings,
             orders_database,
             payments_database,
@@ -99,6 +107,7 @@ impl Stack {
             ways: Ways::default(),
             running: BTreeMap::new(),
             topology_since: None,
+            small_disks: Vec::new(),
             deaths: BTreeMap::new(),
             client,
             databases,
@@ -154,6 +163,24 @@ impl Stack {
         &self.sandbox
     }
 
+    /// Moves the database of a service, to which nobody is connected, to a small disk.
+    ///
+    /// # Errors
+    /// If the servers are not in containers, or do not answer.
+    pub(crate) async fn put_on_small_disk(&mut self, service: Service) -> anyhow::Result<()> {
+        let database = self.database_name(service)?.to_owned();
+        let postgres = &self.sandbox.postgres;
+        postgres.create_small_tablespace(&database).await?;
+        self.small_disks.push(database.clone());
+        let mut connection = PgConnection::connect(&postgres.url("postgres")).await?;
+        let moved = format!("alter database \"{database}\" set tablespace \"{database}\"");
+        sqlx::raw_sql(AssertSqlSafe(moved))
+            .execute(&mut connection)
+            .await
+            .context("cannot move the database")?;
+        connection.close().await.context("cannot move the database")
+    }
+
     /// `http://...` of the gateway.
     pub(crate) fn url(&self) -> String {
         format!(
@@ -175,11 +202,6 @@ impl Stack {
     /// The virtual host of this scenario.
     pub(crate) fn vhost(&self) -> &str {
         &self.vhost
-    }
-
-    /// `amqp://...` of the virtual host.
-    pub(crate) fn amqp_url(&self) -> String {
-        self.sandbox.rabbitmq.url(&self.vhost)
     }
 
     /// `postgres://...` of a service's own database.
@@ -239,7 +261,7 @@ impl Stack {
         for instance in running {
             self.until_ready(instance).await?;
         }
-        Ok(())
+        self.bare().await
     }
 
     /// Waits until a running process says that it is ready in every part.
@@ -270,10 +292,7 @@ impl Stack {
     /// # Errors
     /// If it does not answer.
     pub(crate) async fn health(&self, instance: Instance, word: &str) -> anyhow::Result<Answer> {
-        let ports = self.ports.get(&instance);
-        let ops = ports
-            .with_context(|| format!("{instance} was never started"))?
-            .ops;
+        let ops = self.ops_port(instance)?;
         let client = Client::with_timeout(&format!("http://127.0.0.1:{ops}"), ASK_LIMIT)?;
         Ok(client
             .send("GET", &format!("/health/{word}"), None)
@@ -335,28 +354,6 @@ impl Stack {
         }
     }
 
-    /// The end of every service's log.
-    pub(crate) fn last_logs(&self) -> String {
-        let mut text = String::new();
-        for instance in self.ports.keys().copied() {
-            let Ok(log) = std::fs::read_to_string(self.log(instance)) else {
-                continue;
-            };
-            let lines: Vec<&str> = log.lines().collect();
-            let shown = &lines[lines.len().saturating_sub(LOG_LINES)..];
-            text.push_str(&format!(
-                "--- {instance}: last {} of {} lines\n",
-                shown.len(),
-                lines.len()
-            ));
-            for line in shown {
-                text.push_str(line);
-                text.push('\n');
-            }
-        }
-        text
-    }
-
     /// Kills the services, and drops databases and virtual host: the servers are shared by many scenarios.
     ///
     /// # Errors
@@ -365,6 +362,9 @@ impl Stack {
         for (_, process) in std::mem::take(&mut self.running) {
             // One that has ended by itself was reported by whoever waited for it.
             process.kill().await.ok();
+        }
+        if let Some(cluster) = self.cluster.take() {
+            cluster.remove().await?;
         }
         self.sandbox.rabbitmq.delete_vhost(&self.vhost).await?;
         let mut connection = PgConnection::connect(&self.sandbox.postgres.url("postgres")).await?;
@@ -380,11 +380,14 @@ impl Stack {
                 .await
                 .context("cannot drop a login")?;
         }
-        connection.close().await.context("cannot drop a database")
-    }
-
-    fn log(&self, instance: Instance) -> PathBuf {
-        self.logs.path().join(format!("{instance}.log"))
+        connection.close().await.context("cannot drop a database")?;
+        for tablespace in &self.small_disks {
+            self.sandbox
+                .postgres
+                .drop_small_tablespace(tablespace)
+                .await?;
+        }
+        Ok(())
     }
 }
 

@@ -5,20 +5,24 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use contracts::Money;
 use prover::Seen;
+use prover::amqp::{AmqpError, Stolen};
 use prover::client::{Answer, Client, Order, Outcome};
 use prover::duplicator::Duplicator;
-use sandbox::{Link, Sandbox};
+use sandbox::{Alarm, Link, Sandbox};
 use sqlx::PgConnection;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use uuid::Uuid;
 
 use crate::parameters::Person;
 use crate::rush::Rush;
 use crate::stack::{Settings, Stack};
+use crate::watcher::Watcher;
 
 /// The servers of this run, while they are up.
 static SANDBOX: RwLock<Option<Arc<Sandbox>>> = RwLock::new(None);
@@ -42,8 +46,10 @@ pub(crate) struct Down {
     pub(crate) broker_frozen: bool,
     /// The databases' process stands still.
     pub(crate) databases_frozen: bool,
-    /// Its memory alarm is raised.
-    pub(crate) alarm: bool,
+    /// The alarm that is raised at the broker.
+    pub(crate) alarm: Option<Alarm>,
+    /// The broker waits for acknowledgements for seconds only; how often it had given a consumer up before.
+    pub(crate) patience: Option<usize>,
 }
 
 /// An order as it was placed.
@@ -76,22 +82,36 @@ pub(crate) struct World {
     pub(crate) answer: Option<Answer>,
     /// Orders that keep coming in meanwhile.
     pub(crate) rush: Option<Rush>,
+    /// Customers who keep paying in meanwhile.
+    pub(crate) crowd: Option<JoinSet<()>>,
     /// An order whose answer is waited for.
     pub(crate) waits: Option<JoinHandle<Outcome<Order>>>,
     /// Delivers every message twice meanwhile.
     pub(crate) duplicator: Option<Duplicator>,
     /// What must be up again before anything is judged.
     pub(crate) down: Down,
+    /// The node of the broker that was lost last.
+    pub(crate) lost_node: Option<usize>,
     /// Connections of clients that say nothing.
     pub(crate) silent: Vec<TcpStream>,
+    /// A stranger's connection to the broker.
+    pub(crate) outsider: Option<lapin::Connection>,
+    /// Takes messages away meanwhile.
+    pub(crate) thief: Option<JoinHandle<Result<Vec<Stolen>, AmqpError>>>,
     /// The database session whose client does not go on.
     pub(crate) held_up: Option<i32>,
+    /// When the databases could be written last.
+    pub(crate) read_only_since: Option<Instant>,
     /// A session of somebody else that holds what the services need.
     pub(crate) stranger: Option<PgConnection>,
+    /// Of the requests that were put back, the id of the one in the middle.
+    pub(crate) middle: Option<Uuid>,
     /// The parked message that an operator saw, as the list names it.
     pub(crate) parked: Option<String>,
     /// How two commands at once ended.
     pub(crate) exit_codes: [i32; 2],
+    /// Looks at the books of both services meanwhile.
+    pub(crate) watcher: Option<Watcher>,
 }
 
 impl World {
@@ -110,15 +130,34 @@ impl World {
             seen: Seen::default(),
             answer: None,
             rush: None,
+            crowd: None,
             waits: None,
             duplicator: None,
             down: Down::default(),
+            lost_node: None,
             silent: Vec::new(),
+            outsider: None,
+            thief: None,
             held_up: None,
+            read_only_since: None,
             stranger: None,
+            middle: None,
             parked: None,
             exit_codes: [-1; 2],
+            watcher: None,
         })
+    }
+
+    /// What is other than usual about the system, to be said before it is prepared.
+    ///
+    /// # Errors
+    /// If it is prepared already.
+    pub(crate) fn settings_mut(&mut self) -> anyhow::Result<&mut Settings> {
+        ensure!(
+            self.stack.is_none(),
+            "the system has other settings already"
+        );
+        Ok(&mut self.settings)
     }
 
     /// Makes this scenario's databases and virtual host, unless that was done before.
@@ -230,20 +269,31 @@ impl World {
         self.sandbox.rabbitmq.link().set_link(Link::Up);
         self.sandbox.rabbitmq.link().set_bandwidth(None);
         self.sandbox.postgres.link().set_link(Link::Up);
-        if std::mem::take(&mut self.down.broker_frozen) {
-            self.sandbox.rabbitmq.thaw().await?;
+        let (down, sandbox) = (&mut self.down, &self.sandbox);
+        // Each is forgotten only when it is done: what fails here is tried once more by the end of the scenario.
+        if down.broker_frozen {
+            sandbox.rabbitmq.thaw().await?;
+            down.broker_frozen = false;
         }
-        if std::mem::take(&mut self.down.databases_frozen) {
-            self.sandbox.postgres.thaw().await?;
+        if down.databases_frozen {
+            sandbox.postgres.thaw().await?;
+            down.databases_frozen = false;
         }
-        if std::mem::take(&mut self.down.broker) {
-            self.sandbox.rabbitmq.start().await?;
+        if down.broker {
+            sandbox.rabbitmq.start().await?;
+            down.broker = false;
         }
-        if std::mem::take(&mut self.down.alarm) {
-            self.sandbox.rabbitmq.end_alarm().await?;
+        if let Some(alarm) = down.alarm {
+            sandbox.rabbitmq.end_alarm(alarm).await?;
+            down.alarm = None;
         }
-        if std::mem::take(&mut self.down.databases) {
-            self.sandbox.postgres.start().await?;
+        if down.patience.is_some() {
+            sandbox.rabbitmq.set_patience(None).await?;
+            down.patience = None;
+        }
+        if down.databases {
+            sandbox.postgres.start().await?;
+            down.databases = false;
         }
         Ok(())
     }

@@ -68,7 +68,7 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     scenarios(
         "B15",
-        "Permissions are taken away, or a stranger holds the queue",
+        "Permissions are taken away, or a stranger has a queue of ours for itself (an exclusive consumer is not refused by RabbitMQ 3.10 on a quorum queue, so it cannot be tried)",
         "Red, tried again, and well by itself afterwards",
     ),
     scenarios(
@@ -78,8 +78,8 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     scenarios(
         "B17",
-        "Three nodes: the leader killed, one cut off, restarted in turn",
-        "Confirms wait, then go on; services move to the next address",
+        "Three nodes: the leader killed, cut off or paused, all restarted in turn; a queue that is on one node only",
+        "Confirms wait, then go on; services move to the next address; readiness names the queue",
     ),
     scenarios(
         "B18",

@@ -1,6 +1,6 @@
 //! Faults of PostgreSQL.
 
-use super::{Fault, not_here, scenarios};
+use super::{Fault, not_here, scenarios, tests};
 
 pub(super) const FAULTS: &[Fault] = &[
     scenarios(
@@ -23,11 +23,10 @@ pub(super) const FAULTS: &[Fault] = &[
         "The answer to a commit is lost",
         "Unknown: looked up, or told as unknown",
     ),
-    not_here(
+    scenarios(
         "D5",
-        "A fail-over loses commits",
-        "Outside of what can be kept; `paidonce verify` names the orders",
-        "no standby server is part of the tests",
+        "A fail-over loses commits (their rows are taken away; no standby server is part of the tests)",
+        "Outside of what can be kept; `paidonce verify --watch` names the orders within a minute",
     ),
     scenarios(
         "D6",
@@ -104,7 +103,7 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     scenarios(
         "D20",
-        "NaN and fractions of a cent, written by SQL",
+        "NaN, written by SQL (a fraction of a cent never comes that far: no amount with one is read)",
         "Refused by constraints",
     ),
     scenarios(
@@ -122,5 +121,11 @@ pub(super) const FAULTS: &[Fault] = &[
         "D23",
         "A restored sequence hands out an old number",
         "Paid is what has the same UUID; a number is for people",
+    ),
+    tests(
+        "D24",
+        "Balance, ledger or constraints are changed behind the service's back",
+        "Payments compares them all the time; its readiness and its metric name account or order",
+        "`crates/payments/src/reconcile/tests.rs`",
     ),
 ];

@@ -38,10 +38,11 @@ pub(super) const FAULTS: &[Fault] = &[
         "Cancelled; parked",
     ),
     scenarios("C12", "A result for an order that nobody placed", PARKED),
-    scenarios(
+    tests(
         "C13",
         "Large bodies",
         "Bounded by the broker and again by the consumer; parked",
+        "`crates/postbox/src/delivery.rs`",
     ),
     scenarios(
         "C14",
@@ -49,4 +50,9 @@ pub(super) const FAULTS: &[Fault] = &[
         PARKED,
     ),
     scenarios("C15", "Compressed", PARKED),
+    scenarios(
+        "C16",
+        "A result that is well-formed and that Payments never sent",
+        "Believed: whoever may send it is trusted. `paidonce verify --watch` names the order within a minute",
+    ),
 ];

@@ -16,6 +16,8 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use cucumber::gherkin::{Feature, GherkinEnv};
 
+use crate::plants::PLANTS;
+
 /// One row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
@@ -29,7 +31,7 @@ pub(crate) struct Fault {
 /// What shows that the answer is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
-    /// Those that carry the tag; there may be none yet.
+    /// Those that carry the tag.
     Scenarios,
     /// The compiler, see the doc tests of postbox.
     ByType,
@@ -177,8 +179,7 @@ pub(crate) fn document(features: &Path) -> anyhow::Result<String> {
          tags of `features/` by `cargo test --workspace --test acceptance -- --guarantee`, and a test holds it\n\
          up to date. After each scenario the invariants are checked over both databases (`crates/prover`).\n\n\
          Of {all} faults {shown} are shown by a scenario, a test or the compiler; {not_here} cannot be tried here, \
-         with the reason; {} are not shown yet.\n",
-        all - shown - not_here,
+         with the reason.\n",
     );
     for (title, faults) in GROUPS {
         write!(
@@ -196,7 +197,36 @@ pub(crate) fn document(features: &Path) -> anyhow::Result<String> {
             )?;
         }
     }
+    write_plants(&mut text)?;
     Ok(text)
+}
+
+fn write_plants(text: &mut String) -> std::fmt::Result {
+    write!(
+        text,
+        "\n## Planted faults\n\n\
+         Mistakes that this product does not make, each compiled into the services of the suite alone and switched \
+         on by name: the scenario fails with these words. What in the database would hide the mistake is taken away \
+         first; with that alone, the scenario passes. {} of them, by `./dev faults`; a part by `./dev test`.\n\n\
+         | mistake | hidden by | caught by | which says |\n| --- | --- | --- | --- |\n",
+        PLANTS.len()
+    )?;
+    for plant in PLANTS {
+        let hidden_by: Vec<String> = plant
+            .hidden_by
+            .iter()
+            .map(|(_, statement)| format!("`{statement}`"))
+            .collect();
+        writeln!(
+            text,
+            "| `{}` | {} | *{}* | {} |",
+            plant.name,
+            hidden_by.join(", "),
+            plant.scenario,
+            plant.says
+        )?;
+    }
+    Ok(())
 }
 
 impl Fault {
@@ -215,7 +245,17 @@ impl Fault {
             (Shown::Tests(tests), Some(scenarios)) => format!("{tests}; {scenarios}"),
             (_, Some(scenarios)) => scenarios,
             (Shown::NotHere(reason), None) => format!("not tried: {reason}"),
-            (Shown::Scenarios, None) => "not shown yet".to_owned(),
+            (Shown::Scenarios, None) => "not shown".to_owned(),
+        }
+    }
+
+    /// What a run says of a fault that has no scenario: what shows it else, or why nothing does.
+    pub(crate) fn elsewhere(&self) -> Option<String> {
+        match self.shown {
+            Shown::Scenarios => None,
+            Shown::ByType => Some("shown by the compiler, see the doc tests of postbox".to_owned()),
+            Shown::Tests(tests) => Some(format!("shown by {tests}")),
+            Shown::NotHere(reason) => Some(format!("not tried: {reason}")),
         }
     }
 }
@@ -244,6 +284,20 @@ mod tests {
             written == document(&root().join("features"))?,
             "docs/guarantee.md is stale: cargo test --workspace --test acceptance -- --guarantee > docs/guarantee.md"
         );
+        Ok(())
+    }
+
+    #[test]
+    fn each_fault_is_shown_or_says_why_it_is_not() -> anyhow::Result<()> {
+        let shows = read(&root().join("features"))?;
+        for fault in faults() {
+            let is_told = matches!(fault.shown, Shown::NotHere(_));
+            assert!(
+                is_told || fault.is_shown(&shows),
+                "{} is not shown",
+                fault.id
+            );
+        }
         Ok(())
     }
 

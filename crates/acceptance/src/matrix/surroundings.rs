@@ -10,10 +10,11 @@ pub(super) const FAULTS: &[Fault] = &[
         "Asked to stop under load",
         "Finishes what is under way and ends with 0 within 10 s",
     ),
-    scenarios(
+    tests(
         "E2",
         "Ended by the system, or a task panics",
         "The task is started again; the third time within a minute ends the service",
+        "`crates/chassis/src/tasks.rs`",
     ),
     scenarios(
         "E3",
@@ -37,10 +38,11 @@ pub(super) const FAULTS: &[Fault] = &[
         "Noticed by heartbeat and deadline",
     ),
     scenarios("E7", "A slow line in small pieces", "Slower, still correct"),
-    scenarios(
+    tests(
         "E8",
         "The service behind the gateway is down or slow",
         "502 or 504 within 10 s",
+        "`crates/gateway/src/tests/faults.rs`",
     ),
     not_here(
         "E9",
@@ -76,10 +78,11 @@ pub(super) const FAULTS: &[Fault] = &[
         "The gateway is killed",
         "What was under way is unknown to the client, and consistent",
     ),
-    scenarios(
+    tests(
         "E15",
-        "A container comes back under another port",
+        "A container comes back under another address",
         "Names are asked again for each connection",
+        "`deploy/compose-check.sh`",
     ),
     scenarios(
         "F1",
@@ -147,10 +150,11 @@ pub(super) const FAULTS: &[Fault] = &[
         "Given up after a deadline; the next address is tried",
         "`crates/postbox/tests/post_office/scripted.rs`",
     ),
-    scenarios(
+    tests(
         "F14",
-        "A message of a version to come, while half of the consumers are old",
-        "Parked as such, and replayable",
+        "A message of a version to come",
+        "Parked as such, and replayable by a reader that knows it",
+        "`crates/postbox/tests/post_office/parked.rs`",
     ),
     scenarios(
         "F15",

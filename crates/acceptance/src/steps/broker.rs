@@ -7,7 +7,7 @@ use contracts::topology::{EXCHANGE, PAYMENT_REQUESTS};
 use cucumber::{given, then, when};
 use lapin::options::BasicGetOptions;
 use prover::amqp;
-use sandbox::Rabbitmq;
+use sandbox::{Alarm, Rabbitmq};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
@@ -26,6 +26,8 @@ const GOES_ON: i64 = 150;
 const KILLS: usize = 6;
 /// A queue that is well answers at once, or as soon as its broker is whole again.
 const DEAD_AFTER: Duration = Duration::from_secs(5);
+/// Orders and Payments have one connection to send and one to receive each.
+const CONNECTIONS: usize = 4;
 
 #[given("the services have a login of their own at the broker")]
 async fn own_login(world: &mut World) -> Step {
@@ -51,11 +53,15 @@ async fn a_service_says(world: &mut World, service: Which, words: String) -> Ste
     Ok(())
 }
 
-#[when("the broker runs out of memory")]
-async fn the_broker_runs_out_of_memory(world: &mut World) -> Step {
-    world.down.alarm = true;
-    world.stack()?.sandbox().rabbitmq.raise_alarm().await?;
-    Ok(())
+#[when(expr = "the broker runs out of {word}")]
+async fn the_broker_runs_out(world: &mut World, of: String) -> Step {
+    let alarm = match of.as_str() {
+        "memory" => Alarm::Memory,
+        "disk" => Alarm::Disk,
+        other => return Err(anyhow::anyhow!("a broker does not run out of {other}").into()),
+    };
+    world.down.alarm = Some(alarm);
+    Ok(world.stack()?.sandbox().rabbitmq.raise_alarm(alarm).await?)
 }
 
 #[then("the broker blocks who publishes")]
@@ -75,10 +81,11 @@ async fn the_broker_blocks(world: &mut World) -> Step {
     Ok(())
 }
 
-#[when("the broker has memory again")]
-async fn the_broker_has_memory_again(world: &mut World) -> Step {
-    world.stack()?.sandbox().rabbitmq.end_alarm().await?;
-    world.down.alarm = false;
+#[when("the broker has enough again")]
+async fn the_broker_has_enough_again(world: &mut World) -> Step {
+    let alarm = world.down.alarm.context("it never ran out of anything")?;
+    world.stack()?.sandbox().rabbitmq.end_alarm(alarm).await?;
+    world.down.alarm = None;
     Ok(())
 }
 
@@ -101,8 +108,25 @@ async fn the_binding_is_deleted(world: &mut World) -> Step {
     Ok(delete(world.stack()?, &from, &["e", EXCHANGE, "q", to[0], to[1]]).await?)
 }
 
+#[then(expr = "the {word} {string} is there again within {int} seconds")]
+async fn is_soon_there_again(world: &mut World, kind: String, name: String, seconds: u64) -> Step {
+    let stack = world.stack()?;
+    let path = format!("/api/{kind}s/{}/{name}", stack.vhost());
+    let path = path.as_str();
+    within(
+        Duration::from_secs(seconds),
+        "it is declared anew",
+        || async move {
+            let rabbitmq = &stack.sandbox().rabbitmq;
+            rabbitmq.management("GET", path, None).await.map(drop)
+        },
+    )
+    .await?;
+    Ok(())
+}
+
 /// Deletes what is there: the management API refuses to delete what is not.
-async fn delete(stack: &Stack, kind: &[&str], names: &[&str]) -> anyhow::Result<()> {
+pub(crate) async fn delete(stack: &Stack, kind: &[&str], names: &[&str]) -> anyhow::Result<()> {
     let path = format!(
         "/api/{}/{}/{}",
         kind.join("/"),
@@ -156,14 +180,19 @@ async fn the_password_is_as_before(world: &mut World) -> Step {
     Ok(rabbitmq.set_login(vhost, vhost, OWN_PASSWORD).await?)
 }
 
-/// What the management API knows of connections is a second old.
-async fn all_are_thrown_out(stack: &Stack, rabbitmq: &Rabbitmq) -> anyhow::Result<()> {
-    eventually("the services' connections are closed", || async move {
-        let closed = rabbitmq.close_all_connections(stack.vhost()).await?;
-        ensure!(closed > 0, "there was none");
-        Ok(())
-    })
-    .await
+/// What the management API knows of connections is a second old, so it is asked until each one that the services
+/// have was closed.
+pub(super) async fn all_are_thrown_out(stack: &Stack, rabbitmq: &Rabbitmq) -> anyhow::Result<()> {
+    let mut closed = 0;
+    while closed < CONNECTIONS {
+        closed += eventually("connections are open, and are closed", || async move {
+            let closed = rabbitmq.close_all_connections(stack.vhost()).await?;
+            ensure!(closed > 0, "there is none");
+            Ok(closed)
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 #[when("the way to the broker becomes narrow")]

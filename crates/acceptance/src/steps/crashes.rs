@@ -1,16 +1,18 @@
 //! Services that die at a named moment of their work: between two effects, where nothing but the design saves them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use cucumber::{given, then, when};
 
 use crate::eventually::within;
-use crate::failed::Step;
+use crate::failed::{Step, require};
 use crate::parameters::Which;
+use crate::seed;
+use crate::steps::services::a_service_starts_again;
 use crate::world::World;
 
-/// Long enough that leases, heartbeats and retries of the others have noticed.
+/// Long enough that heartbeats and retries of the others have noticed; leases last longer.
 const A_WHILE: Duration = Duration::from_secs(5);
 
 #[given(expr = "{service} will die when it comes to {string}")]
@@ -20,12 +22,13 @@ async fn will_die(world: &mut World, service: Which, moment: String) -> Step {
     Ok(())
 }
 
-#[given(expr = "{service} will die when it comes to {string} for the {int}th time")]
-async fn will_die_later(world: &mut World, service: Which, moment: String, count: u32) -> Step {
-    world
-        .prepare()
-        .await?
-        .dies_at(service.0, format!("{moment}:{count}"));
+/// Late enough that orders are under way before (as many as the step `orders keep coming in` waits for), soon enough that
+/// every moment is come to so often within seconds.
+#[given(expr = "{service} will die at one of the times it comes to {string}")]
+async fn will_die_some_time(world: &mut World, service: Which, moment: String) -> Step {
+    let count = seed::pick(&format!("{} {moment}", service.0), 30..=70);
+    let moment = format!("{moment}:{count}");
+    world.prepare().await?.dies_at(service.0, moment);
     Ok(())
 }
 
@@ -35,19 +38,14 @@ async fn is_dead(world: &mut World, service: Which) -> Step {
     Ok(world.stack_mut()?.take(service.0)?.died().await?)
 }
 
-#[when(expr = "{service} has been dead for a while")]
-async fn dead_for_a_while(world: &mut World, service: Which) -> Step {
-    let since = std::time::Instant::now();
-    ensure_down(world, service)?;
+#[when(expr = "{service} comes back after a while")]
+async fn comes_back_after_a_while(world: &mut World, service: Which) -> Step {
+    require!(!world.stack()?.runs(service.0), "{} runs", service.0);
+    let since = Instant::now();
     within(A_WHILE * 2, "a while has passed", || async move {
         ensure!(since.elapsed() >= A_WHILE, "{:?} so far", since.elapsed());
         Ok(())
     })
     .await?;
-    Ok(())
-}
-
-fn ensure_down(world: &World, service: Which) -> anyhow::Result<()> {
-    ensure!(!world.stack()?.runs(service.0), "{} runs", service.0);
-    Ok(())
+    a_service_starts_again(world, service).await
 }

@@ -2,33 +2,37 @@
 //!
 //! Not here: the server itself (`faults`), and rows that somebody changes (`tampering`).
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, ensure};
 use cucumber::{given, then, when};
+use prover::quiescence;
 use sandbox::Link;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::audit;
 use crate::eventually::{eventually, within};
-use crate::failed::{Step, require};
+use crate::failed::Step;
 use crate::parameters::{FarEnd, Person, Which};
 use crate::process::Service;
 use crate::stack::Stack;
+use crate::steps::deposits::a_deposit_is_deferred;
 use crate::steps::services::until_orders_are_under_way;
 use crate::steps::ways::way;
 use crate::world::World;
 
 /// How often connections are ended, so that some end in the middle of something.
 const ROUNDS: usize = 5;
+/// How long the databases can only be read (fault D13).
+const READ_ONLY_FOR: Duration = Duration::from_secs(120);
+/// Orders that must be open before and after that.
+const HELD: u64 = 20;
 /// The two services that have a database.
 const BOTH: [Service; 2] = [Service::Orders, Service::Payments];
 
 #[given("the services log in as ordinary users")]
 async fn ordinary_users(world: &mut World) -> Step {
-    require!(
-        world.stack().is_err(),
-        "the system has other settings already"
-    );
-    world.settings.ordinary_login = true;
+    world.settings_mut()?.ordinary_login = true;
     Ok(())
 }
 
@@ -46,7 +50,7 @@ async fn serializable(world: &mut World) -> Step {
 async fn transactions_collided(world: &mut World) -> Step {
     let stack = world.stack()?;
     eventually("a transaction was rolled back", || async move {
-        let rolled_back = statistic(stack, Service::Payments, "xact_rollback").await?;
+        let rolled_back = audit::statistic(stack, Service::Payments, "xact_rollback").await?;
         ensure!(rolled_back > 0, "none was");
         Ok(())
     })
@@ -56,12 +60,7 @@ async fn transactions_collided(world: &mut World) -> Step {
 
 #[then("no transaction came into a deadlock")]
 async fn no_deadlock(world: &mut World) -> Step {
-    let stack = world.stack()?;
-    for service in BOTH {
-        let deadlocks = statistic(stack, service, "deadlocks").await?;
-        require!(deadlocks == 0, "{service} had {deadlocks}");
-    }
-    Ok(())
+    Ok(audit::no_deadlocks(world.stack()?).await?)
 }
 
 #[when(
@@ -94,13 +93,52 @@ async fn everybody_is_let_in(world: &mut World, service: Which) -> Step {
     Ok(limit_connections(world.stack()?, service.0.service, -1).await?)
 }
 
+#[when(expr = "the password of {service}'s database is changed")]
+async fn the_password_is_changed(world: &mut World, service: Which) -> Step {
+    let stack = world.stack()?;
+    set_password(stack, service.0.service, "another").await?;
+    Ok(end_all(stack, service.0.service).await?)
+}
+
+#[when(expr = "the password of {service}'s database is as before")]
+async fn the_password_is_as_before(world: &mut World, service: Which) -> Step {
+    let stack = world.stack()?;
+    let password = stack.sandbox().postgres.password();
+    Ok(set_password(stack, service.0.service, password).await?)
+}
+
 #[when("both databases can only be read")]
 async fn read_only(world: &mut World) -> Step {
     let stack = world.stack()?;
-    for service in BOTH {
+    // Payments first, so that requests wait in its hands all the time.
+    for service in [Service::Payments, Service::Orders] {
         alter_database(stack, service, "set default_transaction_read_only = on").await?;
         end_all(stack, service).await?;
+        eventually("orders are open", || async move {
+            let open = quiescence::in_flight(stack.databases()).await?.open_orders;
+            ensure!(open >= HELD, "{open} are");
+            Ok(())
+        })
+        .await?;
     }
+    world.read_only_since = Some(Instant::now());
+    Ok(())
+}
+
+/// The row of the matrix is about this long.
+#[when("two minutes have gone by since the databases could be written")]
+async fn two_minutes_have_gone_by(world: &mut World) -> Step {
+    let since = world.read_only_since.context("they can be written")?;
+    within(
+        READ_ONLY_FOR * 2,
+        "two minutes have gone by",
+        || async move {
+            let age = since.elapsed();
+            ensure!(age >= READ_ONLY_FOR, "{age:?} have");
+            Ok(())
+        },
+    )
+    .await?;
     Ok(())
 }
 
@@ -112,6 +150,7 @@ async fn writable(world: &mut World) -> Step {
         // There may be none: a service does not keep sessions that cannot write.
         end_connections(stack, service, "paidonce-%").await?;
     }
+    world.read_only_since = None;
     Ok(())
 }
 
@@ -119,19 +158,10 @@ async fn writable(world: &mut World) -> Step {
 async fn reads_go_on(world: &mut World, person: Person) -> Step {
     let placed = world.last_order(&person)?;
     let client = world.client()?;
-    let body = format!(r#"{{"user_id":{},"amount":"1.00"}}"#, placed.user_id);
     eventually("reads go on, and writes do not", || async {
         client.order(placed.user_id, placed.id).await.ok()?;
         client.account(placed.user_id).await.ok()?;
-        let deposit = client.send("POST", "/v1/accounts/deposit", Some(body.clone()));
-        let answer = deposit.await.ok()?;
-        ensure!(
-            answer.status == 503 && answer.headers.contains_key("retry-after"),
-            "a deposit is answered {} {}",
-            answer.status,
-            answer.body
-        );
-        Ok(())
+        a_deposit_is_deferred(client, placed.user_id).await
     })
     .await?;
     Ok(())
@@ -261,6 +291,13 @@ async fn limit_connections(stack: &Stack, service: Service, limit: i32) -> anyho
     .await
 }
 
+async fn set_password(stack: &Stack, service: Service, password: &str) -> anyhow::Result<()> {
+    let name = stack.database_name(service)?;
+    let password = password.replace('\'', "''");
+    let statement = format!("alter role \"{name}\" password '{password}'");
+    administer(stack, &statement).await
+}
+
 async fn administer(stack: &Stack, statement: &str) -> anyhow::Result<()> {
     let url = stack.sandbox().postgres.url("postgres");
     let mut connection = PgConnection::connect(&url).await?;
@@ -293,16 +330,4 @@ async fn end_connections(stack: &Stack, service: Service, name: &str) -> anyhow:
     .context("cannot end connections")?;
     connection.close().await?;
     Ok(ended)
-}
-
-async fn statistic(stack: &Stack, service: Service, column: &str) -> anyhow::Result<i64> {
-    let mut connection = audit::connect(stack, service).await?;
-    let count = sqlx::query_scalar(AssertSqlSafe(format!(
-        "select {column} from pg_stat_database where datname = current_database()"
-    )))
-    .fetch_one(&mut connection)
-    .await
-    .context("cannot read statistics")?;
-    connection.close().await?;
-    Ok(count)
 }

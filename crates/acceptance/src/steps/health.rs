@@ -1,12 +1,15 @@
 //! What the services say about themselves.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use cucumber::{given, then};
 use prover::client::Answer;
 
-use crate::eventually::eventually;
+use crate::eventually::{eventually, within};
 use crate::failed::{Step, require};
 use crate::parameters::Which;
+use crate::watcher::metrics;
 use crate::world::World;
 
 #[given(expr = "{service} is ready for everything")]
@@ -18,6 +21,38 @@ async fn is_ready(world: &mut World, service: Which) -> Step {
 #[then(expr = "{service} is not ready for everything")]
 async fn is_not_ready(world: &mut World, service: Which) -> Step {
     Ok(becomes(world, service, "ready", 503).await?)
+}
+
+/// Where the row of the matrix is about the time.
+#[then(expr = "{service} is not ready for everything within {int} seconds")]
+async fn is_soon_not_ready(world: &mut World, service: Which, seconds: u64) -> Step {
+    let stack = world.stack()?;
+    let soon = Duration::from_secs(seconds);
+    within(soon, "/health/ready answers 503", || async move {
+        let answer = stack.health(service.0, "ready").await?;
+        ensure!(answer.status == 503, "it answers {}", answer.status);
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[then(expr = "{service} shows to its operators that it is blocked")]
+async fn is_shown_as_blocked(world: &mut World, service: Which) -> Step {
+    let port = world.stack()?.ops_port(service.0)?;
+    let line = format!(
+        "paidonce_broker_blocked{{service=\"{}\"}} 1",
+        service.0.service
+    );
+    let line = line.as_str();
+    eventually("the number is 1", || async move {
+        let metrics = metrics(port).await?;
+        let is_there = metrics.lines().any(|found| found == line);
+        ensure!(is_there, "{line} is not in\n{metrics}");
+        Ok(())
+    })
+    .await?;
+    Ok(())
 }
 
 #[then(expr = "{service} accepts requests all the same")]
@@ -47,6 +82,35 @@ async fn does_not_accept_requests(world: &mut World, service: Which) -> Step {
 #[then(expr = "{service} is alive")]
 async fn is_alive(world: &mut World, service: Which) -> Step {
     Ok(becomes(world, service, "live", 200).await?)
+}
+
+#[then(
+    expr = "{service} counts {int} messages sent and {int} taken in, {int} of them known already"
+)]
+async fn counts(world: &mut World, service: Which, sent: u64, taken: u64, known: u64) -> Step {
+    let port = world.stack()?.ops_port(service.0)?;
+    let name = service.0.service;
+    let lines = [
+        ("outbox_published_total", String::new(), sent),
+        ("inbox_handled_total", String::new(), taken),
+        ("inbox_duplicates_total", String::new(), known),
+        ("broker_blocked", String::new(), 0),
+        ("task_up", ",task=\"consumer\"".to_owned(), 1),
+    ]
+    .map(|(metric, label, count)| {
+        format!("paidonce_{metric}{{service=\"{name}\"{label}}} {count}")
+    });
+    let lines = &lines;
+    eventually("the numbers are right", || async move {
+        let metrics = metrics(port).await?;
+        for line in lines {
+            let is_there = metrics.lines().any(|found| found == line);
+            ensure!(is_there, "{line} is not in\n{metrics}");
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(())
 }
 
 #[then(expr = "the public is told {string} about the system")]

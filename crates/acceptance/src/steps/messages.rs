@@ -172,6 +172,23 @@ pub(crate) async fn until_queued(world: &World, queue: &str) -> anyhow::Result<(
     .await
 }
 
+/// Waits until so many messages wait in a queue that nobody reads.
+///
+/// # Errors
+/// If they do not come.
+pub(crate) async fn until_waiting(stack: &Stack, queue: &str, count: u64) -> anyhow::Result<()> {
+    eventually(
+        &format!("{count} messages wait in {queue}"),
+        || async move {
+            let rabbitmq = &stack.sandbox().rabbitmq;
+            let depth = rabbitmq.queue_depth(stack.vhost(), queue).await?;
+            ensure!(depth.ready >= count, "{depth:?}");
+            Ok(())
+        },
+    )
+    .await
+}
+
 /// Properties as the contract gives them to a message of this kind.
 pub(crate) fn properties(kind: &str, message_id: Option<MessageId>) -> BasicProperties {
     let mut headers = FieldTable::default();

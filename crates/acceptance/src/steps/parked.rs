@@ -6,7 +6,6 @@ use anyhow::{Context, ensure};
 use contracts::topology::PAYMENT_REQUESTS;
 use contracts::{MessageId, OrderId, PaymentRequested, UserId};
 use cucumber::{then, when};
-use prover::amqp::{self, Published, RawMessage};
 use prover::duplicator::CopyId;
 use serde_json::Value;
 
@@ -15,32 +14,9 @@ use crate::eventually::eventually;
 use crate::failed::{Step, require};
 use crate::parameters::{Identity, Person, Which};
 use crate::stack::Stack;
-use crate::steps::messages::{properties, publish, until_queued};
+use crate::steps::messages::{properties, publish};
 use crate::steps::poison::queue_of;
 use crate::world::World;
-
-/// How long a message is waited for that is to be taken out of its queue.
-const TAKING: std::time::Duration = std::time::Duration::from_secs(1);
-
-#[when(expr = "the broker gives the request for {person}'s order up")]
-async fn the_broker_gives_it_up(world: &mut World, person: Person) -> Step {
-    world.last_order(&person)?;
-    until_queued(world, PAYMENT_REQUESTS.queue).await?;
-    let connection = amqp::connect(&world.stack()?.amqp_url(), "acceptance-broker").await?;
-    let taken = amqp::steal(&connection, PAYMENT_REQUESTS.queue, TAKING).await?;
-    require!(taken.len() == 1, "{} requests were there", taken.len());
-    for message in taken {
-        let dead = RawMessage {
-            exchange: String::new(),
-            routing_key: format!("{}.dead", PAYMENT_REQUESTS.queue),
-            properties: message.properties,
-            body: message.body,
-        };
-        let published = amqp::publish(&connection, &dead).await?;
-        require!(published == Published::Queued, "it was {published:?}");
-    }
-    Ok(connection.close(200, "done".into()).await?)
-}
 
 #[then(expr = "the operator sees one message of {service}, parked as {word}")]
 async fn sees_one(world: &mut World, service: Which, reason: String) -> Step {
@@ -88,6 +64,17 @@ async fn sees_none(world: &mut World) -> Step {
 #[when("the operator replays it")]
 async fn replays(world: &mut World) -> Step {
     decide(world, "replay").await
+}
+
+#[when("the operator replays all of them")]
+async fn replays_all(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    for parked in list(stack).await? {
+        let id = parked["id"].as_str().context("it has no id")?;
+        let done = stack.command(&["parked", "replay", id]).await?;
+        require!(done.status.success(), "{}", told(&done));
+    }
+    Ok(())
 }
 
 #[when("the operator drops it")]

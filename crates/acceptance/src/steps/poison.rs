@@ -8,14 +8,19 @@ use contracts::{
 };
 use cucumber::{then, when};
 use lapin::types::{AMQPValue, FieldTable};
+use prover::quiescence;
 
 use crate::audit;
+use crate::check::REST_WITHIN;
 use crate::eventually::eventually;
 use crate::failed::{Step, require};
 use crate::parameters::Which;
 use crate::process::Service;
 use crate::steps::messages::{properties, publish};
 use crate::world::World;
+
+/// Bytes: what the sandbox's broker and that of compose are told (`max_message_size`).
+const MESSAGE_MAX: usize = 131_072;
 
 #[when(expr = "{service} is sent a message {string}")]
 async fn is_sent_poison(world: &mut World, service: Which, fault: String) -> Step {
@@ -56,6 +61,10 @@ async fn is_sent_poison(world: &mut World, service: Which, fault: String) -> Ste
             let properties = whole.with_type("payment.imagined".into());
             (good, properties.with_headers(headers))
         }
+        "of an unknown type, as large as the broker takes" => (
+            " ".repeat(MESSAGE_MAX),
+            whole.with_type("payment.imagined".into()),
+        ),
         "of an unknown type, with a forged history" => {
             let mut headers = version(1);
             headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(5000));
@@ -66,6 +75,35 @@ async fn is_sent_poison(world: &mut World, service: Which, fault: String) -> Ste
         other => bail_unknown(other)?,
     };
     Ok(publish(world.stack()?, route.kind, &body, properties).await?)
+}
+
+#[when("Payments is sent a message that is larger by one byte, the broker refuses it")]
+async fn too_large_for_the_broker(world: &mut World) -> Step {
+    let body = " ".repeat(MESSAGE_MAX + 1);
+    let properties = properties(PAYMENT_REQUESTS.kind, Some(MessageId::new()));
+    let published = publish(world.stack()?, PAYMENT_REQUESTS.kind, &body, properties).await;
+    let told = published.err().map(|error| format!("{error:#}"));
+    require!(
+        told.as_ref()
+            .is_some_and(|told| told.contains("PRECONDITION_FAILED")),
+        "the broker says {told:?}"
+    );
+    Ok(())
+}
+
+/// Both ends are asked: an id may change when a message is stored, asked for again, or sent. At rest only: what a
+/// process had sent and not marked when it died goes again when its lease ends, long after its order may be finished.
+#[then("no message went out under two ids")]
+async fn no_message_has_two_ids(world: &mut World) -> Step {
+    quiescence::until_at_rest(world.stack()?.databases(), REST_WITHIN).await?;
+    for service in [Service::Orders, Service::Payments] {
+        let orders = audit::orders_with_two_ids(world.stack()?, service).await?;
+        require!(
+            orders == 0,
+            "{service} knows messages about {orders} orders under two ids"
+        );
+    }
+    Ok(())
 }
 
 #[then("nothing was parked")]

@@ -4,6 +4,7 @@ use anyhow::{Context, ensure};
 use cucumber::{given, then, when};
 use prover::quiescence;
 
+use crate::audit;
 use crate::check::end_rush;
 use crate::eventually::eventually;
 use crate::failed::{Step, require};
@@ -89,6 +90,19 @@ async fn more_are_accepted(world: &mut World, count: u64) -> Step {
     eventually("more orders are accepted", || async move {
         let more = rush.accepted() - before;
         ensure!(more >= count, "{more} were: {}", rush.last_failure());
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[then(expr = "{int} more orders are finished all the same")]
+async fn more_are_finished(world: &mut World, count: i64) -> Step {
+    let stack = world.stack()?;
+    let before = audit::all_finished(stack).await?;
+    eventually("more orders are finished", || async move {
+        let more = audit::all_finished(stack).await? - before;
+        ensure!(more >= count, "{more} are");
         Ok(())
     })
     .await?;

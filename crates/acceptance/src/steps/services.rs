@@ -30,11 +30,7 @@ async fn nothing_is_running(world: &mut World) -> Step {
 
 #[given("Orders asks again soon for what stays open")]
 async fn orders_asks_again_soon(world: &mut World) -> Step {
-    require!(
-        world.stack().is_err(),
-        "the system has other settings already"
-    );
-    world.settings.redrive_after = SOON;
+    world.settings_mut()?.redrive_after = SOON;
     Ok(())
 }
 
@@ -98,7 +94,8 @@ async fn a_service_is_thawed(world: &mut World, service: Which) -> Step {
 }
 
 #[when(expr = "{service} starts again")]
-async fn a_service_starts_again(world: &mut World, service: Which) -> Step {
+#[when(expr = "{service} comes back at once")]
+pub(crate) async fn a_service_starts_again(world: &mut World, service: Which) -> Step {
     let stack = world.stack_mut()?;
     stack.start(service.0).await?;
     Ok(stack.until_ready(service.0).await?)

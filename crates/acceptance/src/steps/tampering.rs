@@ -2,6 +2,8 @@
 //!
 //! Not here: the network and the servers.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, ensure};
 use contracts::topology::{EXCHANGE, ORDER_RESULTS, PAYMENT_REQUESTS, Route};
 use contracts::{DeclineReason, MessageId, OrderId, Outcome, PaymentSettled, UserId};
@@ -11,6 +13,7 @@ use prover::client::Status;
 use prover::duplicator::CopyId;
 use prover::{At, judge};
 use sqlx::Connection as _;
+use uuid::Uuid;
 
 use crate::audit;
 use crate::eventually::eventually;
@@ -142,6 +145,7 @@ async fn replace_all(
 async fn are_due(world: &mut World, when: String) -> Step {
     let shift = match when.as_str() {
         "far-ahead" => "10 years",
+        "an-hour-ahead" => "1 hour",
         "long-ago" => "-10 years",
         other => Err(anyhow::anyhow!("{other:?} is no time"))?,
     };
@@ -158,47 +162,85 @@ async fn are_due(world: &mut World, when: String) -> Step {
     Ok(())
 }
 
+/// As the type of a message, which is also its routing key.
+pub(crate) const WITHOUT_A_QUEUE: &str = "nobody.asked";
+
+#[when("a message that has no queue comes behind each request in its outbox")]
+async fn messages_without_a_queue(world: &mut World) -> Step {
+    let mut connection = audit::connect(world.stack()?, Service::Orders).await?;
+    let inserted = sqlx::query(
+        "with moved as ( \
+             update outbox_messages set id = 2 * id where not is_published returning id) \
+         insert into outbox_messages (id, message_id, kind, body) \
+         select id + 1, gen_random_uuid(), $1, '{}' from moved",
+    )
+    .bind(WITHOUT_A_QUEUE)
+    .execute(&mut connection)
+    .await
+    .context("cannot insert messages")?;
+    connection.close().await?;
+    let inserted = inserted.rows_affected();
+    require!(inserted > 0, "there is no unsent request");
+    Ok(())
+}
+
+#[then("the messages that have no queue were tried, and are kept unsent")]
+async fn are_kept_unsent(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    eventually("those without a queue are kept", || async move {
+        let mut connection = audit::connect(stack, Service::Orders).await?;
+        let (all, kept): (i64, i64) = sqlx::query_as(
+            "select count(*), count(*) filter (where not is_published and attempts > 0) \
+             from outbox_messages where kind = $1",
+        )
+        .bind(WITHOUT_A_QUEUE)
+        .fetch_one(&mut connection)
+        .await?;
+        connection.close().await?;
+        ensure!(all > 0 && kept == all, "{kept} of {all} are");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
 #[when("each waiting request is put back twice, the second time in the opposite order")]
 async fn in_the_opposite_order(world: &mut World) -> Step {
+    let mut middle = None;
     let replaced = replace_all(world, PAYMENT_REQUESTS, |mut stolen| {
+        let id = stolen[stolen.len() / 2].properties.message_id().clone();
+        middle = id.and_then(|id| Uuid::parse_str(id.as_str()).ok());
         let mut backwards = stolen.clone();
         backwards.reverse();
         stolen.append(&mut backwards);
         stolen
     });
+    replaced.await?;
+    world.middle = middle;
+    Ok(())
+}
+
+#[when(
+    "the waiting requests are put back in the order of the customers, and the later half in the opposite order"
+)]
+async fn in_the_order_of_customers(world: &mut World) -> Step {
+    let replaced = replace_all(world, PAYMENT_REQUESTS, |stolen| {
+        let mut of_customers: BTreeMap<i64, Vec<Stolen>> = BTreeMap::new();
+        for message in stolen {
+            let body: serde_json::Value = serde_json::from_slice(&message.body).unwrap_or_default();
+            let customer = body["user_id"].as_i64().unwrap_or_default();
+            of_customers.entry(customer).or_default().push(message);
+        }
+        let mut forwards = Vec::new();
+        let mut backwards = Vec::new();
+        for mut messages in of_customers.into_values() {
+            backwards.push(messages.split_off(messages.len() / 2));
+            forwards.append(&mut messages);
+        }
+        forwards.extend(backwards.into_iter().rev().flatten());
+        forwards
+    });
     Ok(replaced.await?)
-}
-
-#[when("somebody locks all accounts")]
-async fn accounts_are_locked(world: &mut World) -> Step {
-    let mut stranger = audit::connect(world.stack()?, Service::Payments).await?;
-    sqlx::raw_sql("begin; lock table accounts in exclusive mode")
-        .execute(&mut stranger)
-        .await
-        .context("cannot lock the accounts")?;
-    world.stranger = Some(stranger);
-    Ok(())
-}
-
-#[when("the accounts are free again")]
-async fn accounts_are_free(world: &mut World) -> Step {
-    let stranger = world.stranger.take().context("nobody has locked them")?;
-    Ok(stranger.close().await?)
-}
-
-#[then(expr = "{int} requests are in the hands of Payments")]
-async fn in_the_hands_of_payments(world: &mut World, count: u64) -> Step {
-    let stack = world.stack()?;
-    eventually("the requests are delivered", || async move {
-        let rabbitmq = &stack.sandbox().rabbitmq;
-        let depth = rabbitmq
-            .queue_depth(stack.vhost(), PAYMENT_REQUESTS.queue)
-            .await?;
-        ensure!(depth.unacked == count && depth.ready == 0, "{depth:?}");
-        Ok(())
-    })
-    .await?;
-    Ok(())
 }
 
 #[then("no database takes what is no amount")]

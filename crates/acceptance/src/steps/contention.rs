@@ -1,0 +1,121 @@
+//! What several processes want at once, and somebody else holds.
+//!
+//! Not here: one account that is held (`databases`).
+
+use anyhow::{Context, ensure};
+use contracts::topology::PAYMENT_REQUESTS;
+use cucumber::{then, when};
+use sandbox::QueueDepth;
+use sqlx::Connection as _;
+use uuid::Uuid;
+
+use crate::audit;
+use crate::eventually::eventually;
+use crate::failed::{Step, require};
+use crate::process::Service;
+use crate::world::World;
+
+#[when("somebody locks all accounts")]
+async fn accounts_are_locked(world: &mut World) -> Step {
+    let mut stranger = audit::connect(world.stack()?, Service::Payments).await?;
+    sqlx::raw_sql("begin; lock table accounts in exclusive mode")
+        .execute(&mut stranger)
+        .await
+        .context("cannot lock the accounts")?;
+    world.stranger = Some(stranger);
+    Ok(())
+}
+
+#[when("the accounts are free again")]
+#[when("the account is free again")]
+#[when("the place is free again")]
+async fn accounts_are_free(world: &mut World) -> Step {
+    let stranger = world.stranger.take().context("nobody holds anything")?;
+    Ok(stranger.close().await?)
+}
+
+#[then(expr = "{int} requests are in the hands of Payments")]
+async fn in_the_hands_of_payments(world: &mut World, count: u64) -> Step {
+    let as_said = |depth: QueueDepth| depth.unacked == count && depth.ready == 0;
+    Ok(until_the_queue(world, as_said).await?)
+}
+
+/// Some may be done with already.
+#[then("no request is left to be taken")]
+async fn all_are_taken(world: &mut World) -> Step {
+    Ok(until_the_queue(world, |depth| depth.ready == 0).await?)
+}
+
+async fn until_the_queue(world: &World, fits: impl Fn(QueueDepth) -> bool) -> anyhow::Result<()> {
+    let (stack, fits) = (world.stack()?, &fits);
+    eventually("the requests are delivered", || async move {
+        let rabbitmq = &stack.sandbox().rabbitmq;
+        let depth = rabbitmq
+            .queue_depth(stack.vhost(), PAYMENT_REQUESTS.queue)
+            .await?;
+        ensure!(fits(depth), "{depth:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// For all others there is no order of the accounts in which both processes could wait for it.
+#[when("somebody locks the account of the customer in the middle")]
+async fn the_middle_is_locked(world: &mut World) -> Step {
+    let mut customers = world.customers.clone();
+    customers.sort_unstable();
+    let user_id = customers.get(customers.len() / 2);
+    let user_id = user_id.context("there are no customers")?;
+    let mut stranger = audit::connect(world.stack()?, Service::Payments).await?;
+    sqlx::raw_sql("begin").execute(&mut stranger).await?;
+    let locked = sqlx::query("select from accounts where user_id = $1 for no key update")
+        .bind(user_id)
+        .execute(&mut stranger)
+        .await
+        .context("cannot lock the account")?;
+    require!(locked.rows_affected() == 1, "there is no such account");
+    world.stranger = Some(stranger);
+    Ok(())
+}
+
+/// As a transaction does that has taken the request in and is not committed.
+#[when("somebody holds the place of the request in the middle")]
+async fn a_place_is_held(world: &mut World) -> Step {
+    let mut orders = audit::connect(world.stack()?, Service::Orders).await?;
+    let message_id = world.middle.context("no requests were put back")?;
+    let key: Uuid =
+        sqlx::query_scalar("select order_uid from audit.outbox where message_id = $1 limit 1")
+            .bind(message_id)
+            .fetch_one(&mut orders)
+            .await
+            .context("Orders does not know the request")?;
+    orders.close().await?;
+    let mut stranger = audit::connect(world.stack()?, Service::Payments).await?;
+    sqlx::raw_sql("begin").execute(&mut stranger).await?;
+    sqlx::query("insert into inbox_messages (message_id, key, outcome) values ($1, $2, 'applied')")
+        .bind(message_id)
+        .bind(key)
+        .execute(&mut stranger)
+        .await
+        .context("cannot hold a place")?;
+    world.stranger = Some(stranger);
+    Ok(())
+}
+
+#[then("two transactions of Payments wait for somebody")]
+async fn two_wait(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    eventually("two transactions wait", || async move {
+        let mut connection = audit::connect(stack, Service::Payments).await?;
+        let waiting: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity \
+             where datname = current_database() and wait_event_type = 'Lock'",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        ensure!(waiting == 2, "{waiting} do");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
