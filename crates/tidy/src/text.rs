@@ -27,10 +27,6 @@ const LONG: &[(&str, &str)] = &[
         "crates/chassis/src/extract/tests.rs",
         "a table of inputs and their answers, to be read from top to bottom",
     ),
-    (
-        "crates/sandbox/src/containers.rs",
-        "one backend; its start, stop and network calls share the container's handle",
-    ),
 ];
 
 /// Files that are too long to be read in one sitting, and exceptions that are no longer needed.

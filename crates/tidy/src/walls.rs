@@ -115,6 +115,7 @@ pub const ACKNOWLEDGE_IN_ONE_PLACE: Wall = Wall {
 pub const NOUNS: &[&str] = &[
     "crates/orders/src/order.rs",
     "crates/payments/src/account.rs",
+    "crates/payments/src/reconcile/account.rs",
     "crates/contracts/src/money.rs",
     "crates/postbox/src/backoff.rs",
 ];
@@ -144,9 +145,13 @@ pub const TESTS_WAIT_IN_EVENTUALLY: Wall = Wall {
         ("crates/chassis/src/extract/body.rs", TIME_IS_THE_SUBJECT),
         ("crates/chassis/src/database/server_tests.rs", IDLE),
         ("crates/gateway/src/tests/faults.rs", TIME_IS_THE_SUBJECT),
-        ("crates/sandbox/tests/containers.rs", OWN_WAIT),
+        ("crates/sandbox/tests/engine/mod.rs", OWN_WAIT),
         ("crates/sandbox/tests/nothing_is_left.rs", OWN_WAIT),
         ("crates/sandbox/tests/shared.rs", OWN_WAIT),
+        (
+            "crates/sandbox/tests/cluster.rs",
+            "a wait of its own, and a queue is on disk a moment after it is declared",
+        ),
         (
             "crates/sandbox/tests/promises/mod.rs",
             "a quorum queue is on disk a moment after it is declared, and nothing tells when",
