@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::Deserialize;
-
 use sqlx::PgPool;
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use crate::error::ApiError;
 use crate::health::{Health, Scope};
@@ -197,9 +198,20 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         // A server that closes the connection during the handshake shows as this.
         sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| passes(&code)),
+        sqlx::Error::Database(error) => {
+            ends_the_session(&**error) || error.code().is_some_and(|code| passes(&code))
+        }
         _ => false,
     }
+}
+
+/// Whether the server would not begin the session, or has ended it. Its reason says nothing about the
+/// statement then: PostgreSQL 15 calls a full disk an internal error (XX000) when it comes in the
+/// way of a new session.
+fn ends_the_session(error: &dyn DatabaseError) -> bool {
+    error
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 /// SQLSTATE classes: connection, a plan out of date, read-only

@@ -141,6 +141,31 @@ async fn a_connection_the_server_has_ended_is_not_handed_out() -> anyhow::Result
     Ok(())
 }
 
+/// Whatever the reason: here a setting that the server does not know, with a class that would be a fault of ours in a
+/// statement.
+#[tokio::test]
+async fn a_session_that_the_server_refuses_or_ends_may_be_had_later() -> anyhow::Result<()> {
+    let config = fresh().await?;
+    let login = super::pool::login(&config, "test");
+    let refused = login.clone().options([("nonsense", "1")]);
+    let refused = sqlx::PgConnection::connect_with(&refused).await;
+    let refused = refused.expect_err("there is no such setting");
+    assert_eq!(code(&refused), "42704");
+    assert!(is_unavailable(&refused));
+
+    let mut connection = sqlx::PgConnection::connect_with(&login).await?;
+    let failed = sqlx::raw_sql("set nonsense = 1").execute(&mut connection);
+    let failed = failed.await.expect_err("there is no such setting");
+    assert_eq!(code(&failed), "42704");
+    assert!(!is_unavailable(&failed));
+    Ok(())
+}
+
+fn code(error: &sqlx::Error) -> String {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.unwrap_or_default().into_owned()
+}
+
 fn migrator(statement: &'static str) -> Migrator {
     Migrator::with_migrations(vec![Migration::new(
         1,
