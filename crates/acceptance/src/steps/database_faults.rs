@@ -317,7 +317,17 @@ async fn end_all(stack: &Stack, service: Service) -> anyhow::Result<()> {
 
 async fn end_connections(stack: &Stack, service: Service, name: &str) -> anyhow::Result<i64> {
     let mut connection = audit::connect(stack, service).await?;
-    let ended = sqlx::query_scalar(
+    let ended = end_sessions(&mut connection, name).await?;
+    connection.close().await?;
+    Ok(ended)
+}
+
+/// Ends the sessions of those names in the database of `connection`, and returns how many there were.
+///
+/// # Errors
+/// If the database does not answer.
+pub(crate) async fn end_sessions(connection: &mut PgConnection, name: &str) -> anyhow::Result<i64> {
+    sqlx::query_scalar(
         "select count(*) from (\
              select pg_terminate_backend(pid) as ended from pg_stat_activity \
              where datname = current_database() and application_name like $1 \
@@ -325,9 +335,7 @@ async fn end_connections(stack: &Stack, service: Service, name: &str) -> anyhow:
          where ended",
     )
     .bind(name)
-    .fetch_one(&mut connection)
+    .fetch_one(connection)
     .await
-    .context("cannot end connections")?;
-    connection.close().await?;
-    Ok(ended)
+    .context("cannot end connections")
 }
