@@ -106,11 +106,12 @@ Feature: A network that fails delays payments, and loses and repeats none
       | Orders   | the gateway  | is cut                | customers are turned away            |
 
   @E7
-  Scenario: Every way is slow, and passes on one byte at a time
+  Scenario: Every way is slow, passes on one byte at a time, and is reset one time in a hundred
     Given the system is running
     And orders keep coming in
-    When every way is slow, and passes on one byte at a time
+    When every way is slow, passes on one byte at a time, and is reset one time in a hundred
     Then 20 more orders are accepted all the same
+    And connections were reset on the way
     When every way is open again
     And the orders stop coming in
     Then every order is finished

@@ -90,6 +90,7 @@ impl Ways {
             way.set_link(Link::Up);
             way.set_delay(std::time::Duration::ZERO);
             way.set_slice(usize::MAX);
+            way.set_reset_each(0);
             way.lose_answer_to(b"");
         }
     }

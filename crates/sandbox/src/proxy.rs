@@ -68,6 +68,20 @@ struct Inside {
     weather: watch::Sender<Weather>,
     open: AtomicUsize,
     trap: Trap,
+    /// Portions that were to go on while some were to reset their connections, and those that did.
+    portions: AtomicUsize,
+    resets: AtomicUsize,
+}
+
+impl Inside {
+    /// Whether this portion's turn has come to be lost, and its connection with it.
+    fn resets(&self, each: usize) -> bool {
+        let hit = each > 0 && self.portions.fetch_add(1, Ordering::SeqCst) % each == each - 1;
+        if hit {
+            self.resets.fetch_add(1, Ordering::SeqCst);
+        }
+        hit
+    }
 }
 
 impl Proxy {
@@ -88,9 +102,12 @@ impl Proxy {
                 delay: Duration::ZERO,
                 slice: usize::MAX,
                 portion: PORTION,
+                reset_each: 0,
             }),
             open: AtomicUsize::new(0),
             trap: Trap::default(),
+            portions: AtomicUsize::new(0),
+            resets: AtomicUsize::new(0),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&inside)));
         Ok(Self {
@@ -144,6 +161,18 @@ impl Proxy {
         self.inside
             .weather
             .send_modify(|weather| weather.slice = bytes.max(1));
+    }
+
+    /// Resets a connection in place of every so many-th portion, whoever's it is: a bad line. 0, as at first: never.
+    pub fn set_reset_each(&self, portions: usize) {
+        self.inside
+            .weather
+            .send_modify(|weather| weather.reset_each = portions);
+    }
+
+    /// How many connections were reset so, to assert that it bites.
+    pub fn resets(&self) -> usize {
+        self.inside.resets.load(Ordering::SeqCst)
     }
 
     /// Sets a trap for the next client that sends these bytes: the server gets all of the request and answers it, and
@@ -259,20 +288,21 @@ async fn connect_and_pump(
     }
     let (client_read, client_write) = client.split();
     let (server_read, server_write) = server.split();
-    let caught = AtomicBool::new(false);
+    let (caught, hit) = (AtomicBool::new(false), AtomicBool::new(false));
     let born = weather.borrow().cuts;
     let pump = |direction| Pump {
         direction,
         born,
         weather: weather.clone(),
-        trap: &inside.trap,
+        inside,
         caught: &caught,
+        hit: &hit,
     };
     tokio::select! {
         () = pump(Direction::ToServer).run(client_read, server_write) => {}
         () = pump(Direction::ToClient).run(server_read, client_write) => {}
     }
-    caught.load(Ordering::SeqCst)
+    caught.load(Ordering::SeqCst) || hit.load(Ordering::SeqCst)
 }
 
 /// One direction of one connection.
@@ -281,9 +311,11 @@ struct Pump<'a> {
     /// After how many cuts the connection began.
     born: u64,
     weather: watch::Receiver<Weather>,
-    trap: &'a Trap,
+    inside: &'a Inside,
     /// Whether this connection's request is in the trap.
     caught: &'a AtomicBool,
+    /// Whether a bad line has reset this connection.
+    hit: &'a AtomicBool,
 }
 
 impl Pump<'_> {
@@ -304,12 +336,17 @@ impl Pump<'_> {
                 while let Ok(Ok(1..)) = tokio::time::timeout(ANSWERED, from.read(&mut buffer)).await
                 {
                 }
-                self.trap.sprung.fetch_add(1, Ordering::SeqCst);
+                self.inside.trap.sprung.fetch_add(1, Ordering::SeqCst);
                 return;
             }
-            let Some(Weather { delay, slice, .. }) = self.open().await else {
+            let Some(weather) = self.open().await else {
                 return;
             };
+            let Weather { delay, slice, .. } = weather;
+            if self.inside.resets(weather.reset_each) {
+                self.hit.store(true, Ordering::SeqCst);
+                return;
+            }
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
@@ -322,13 +359,13 @@ impl Pump<'_> {
     }
 
     fn set_off(&self, tail: &mut Vec<u8>, portion: &[u8]) {
-        let length = self.trap.marker_length();
+        let length = self.inside.trap.marker_length();
         if length == 0 {
             tail.clear();
             return;
         }
         tail.extend_from_slice(portion);
-        if self.trap.springs(tail) {
+        if self.inside.trap.springs(tail) {
             self.caught.store(true, Ordering::SeqCst);
         }
         tail.drain(..tail.len().saturating_sub(length - 1));

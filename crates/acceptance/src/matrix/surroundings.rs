@@ -37,7 +37,11 @@ pub(super) const FAULTS: &[Fault] = &[
         "A connection that swallows one direction",
         "Noticed by heartbeat and deadline",
     ),
-    scenarios("E7", "A slow line in small pieces", "Slower, still correct"),
+    scenarios(
+        "E7",
+        "A slow line in small pieces, with resets in between",
+        "Slower, still correct",
+    ),
     tests(
         "E8",
         "The service behind the gateway is down or slow",

@@ -28,6 +28,8 @@ const FAR_AWAY: Duration = Duration::from_millis(10);
 const STAYS_UNCONFIRMED: Duration = Duration::from_secs(3);
 /// Another continent, over a bad line.
 const VERY_FAR_AWAY: Duration = Duration::from_millis(150);
+/// One portion in so many is lost on it, and the connection with it.
+const LOST_ONE_IN: usize = 100;
 
 #[given("a balancer in front of Orders and Payments")]
 async fn a_balancer(world: &mut World) -> Step {
@@ -79,12 +81,25 @@ async fn is_far_away(world: &mut World, service: Which) -> Step {
     Ok(())
 }
 
-#[when("every way is slow, and passes on one byte at a time")]
+#[when("every way is slow, passes on one byte at a time, and is reset one time in a hundred")]
 async fn every_way_is_slow(world: &mut World) -> Step {
     for way in world.stack()?.ways().all() {
         way.set_delay(VERY_FAR_AWAY);
         way.set_slice(1);
+        way.set_reset_each(LOST_ONE_IN);
     }
+    Ok(())
+}
+
+#[then("connections were reset on the way")]
+async fn connections_were_reset(world: &mut World) -> Step {
+    let ways = world.stack()?.ways();
+    eventually("connections are reset", || async move {
+        let resets: usize = ways.all().map(Proxy::resets).sum();
+        ensure!(resets > 0, "none was");
+        Ok(())
+    })
+    .await?;
     Ok(())
 }
 

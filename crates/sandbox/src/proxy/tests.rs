@@ -51,3 +51,23 @@ async fn a_line_that_is_cut_and_mended_at_once_is_a_new_line() -> std::io::Resul
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_bad_line_resets_one_portion_out_of_so_many() -> std::io::Result<()> {
+    let proxy = Proxy::start(echo().await?).await?;
+    // There and back are two portions.
+    proxy.set_reset_each(6);
+    let mut client = TcpStream::connect(proxy.address()).await?;
+    for _ in 0..2 {
+        assert_eq!(says_and_hears(&mut client).await?, *b"ping");
+    }
+    assert_eq!(proxy.resets(), 0);
+    let lost = says_and_hears(&mut client).await;
+    let lost = lost.expect_err("the sixth portion was to be lost");
+    assert_eq!(lost.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(proxy.resets(), 1);
+    proxy.set_reset_each(0);
+    let mut client = TcpStream::connect(proxy.address()).await?;
+    assert_eq!(says_and_hears(&mut client).await?, *b"ping");
+    Ok(())
+}

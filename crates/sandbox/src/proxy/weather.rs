@@ -40,6 +40,8 @@ pub(super) struct Weather {
     pub(super) slice: usize,
     /// Bytes that go on at a time.
     pub(super) portion: usize,
+    /// One portion out of so many resets its connection; none if 0.
+    pub(super) reset_each: usize,
 }
 
 /// Which way bytes go.
