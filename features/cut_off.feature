@@ -154,3 +154,24 @@ Feature: A network that fails delays payments, and loses and repeats none
       | far-ahead     |
       | an-hour-ahead |
       | long-ago      |
+
+  @E3
+  Scenario Outline: The clock of <service> is an hour off for a while
+    Given the clock of <service> can be set
+    And the system is running
+    And orders keep coming in
+    When the clock of <service> <jumps>
+    Then 20 more orders are finished all the same
+    When the clock of <service> is right again
+    Then 20 more orders are finished all the same
+    And <service> is ready for everything
+    When the orders stop coming in
+    Then every order is finished
+    And no payment was asked for a second time
+
+    Examples:
+      | service  | jumps                |
+      | Orders   | jumps an hour ahead  |
+      | Orders   | falls an hour behind |
+      | Payments | jumps an hour ahead  |
+      | Payments | falls an hour behind |

@@ -62,11 +62,14 @@ let
     pkgs.rabbitmq-server
   ];
 
+  # Sets the clock of one service for some scenarios; they are for Linux alone.
+  clocks = lib.optional isLinux pkgs.libfaketime;
+
   # The sandbox of a Nix build has a loopback interface, which is all that the servers need.
   # Tests read the whole tree: golden files, features, the README.
   tested = built // {
     src = root;
-    nativeBuildInputs = servers;
+    nativeBuildInputs = servers ++ clocks;
     PAIDONCE_TEST_BACKEND = "local";
   };
 
@@ -139,6 +142,7 @@ in
   devShells.default = craneLib.devShell {
     packages =
       servers
+      ++ clocks
       ++ [
         pkgs.cargo-deny
         pkgs.cargo-nextest

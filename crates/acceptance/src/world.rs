@@ -15,6 +15,7 @@ use prover::client::{Answer, Client, Order, Outcome};
 use prover::duplicator::Duplicator;
 use sandbox::{Alarm, Link, Sandbox};
 use sqlx::PgConnection;
+use tempfile::NamedTempFile;
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
@@ -112,6 +113,8 @@ pub(crate) struct World {
     pub(crate) exit_codes: [i32; 2],
     /// Looks at the books of both services meanwhile.
     pub(crate) watcher: Option<Watcher>,
+    /// Says by how many seconds the clock of a service is wrong.
+    pub(crate) clock: Option<NamedTempFile>,
 }
 
 impl World {
@@ -145,6 +148,7 @@ impl World {
             parked: None,
             exit_codes: [-1; 2],
             watcher: None,
+            clock: None,
         })
     }
 

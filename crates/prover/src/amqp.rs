@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
-    QueuePurgeOptions,
+    QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
@@ -211,4 +211,59 @@ pub async fn steal(
     }
     answered("close a channel", channel.close(200, "done".into())).await?;
     Ok(stolen)
+}
+
+/// A copy of the next message that is published to an exchange under a routing key. The original
+/// goes where it was to go.
+///
+/// # Errors
+/// [`AmqpError`] when there is no such exchange, or no such message within ten seconds.
+pub async fn overhear(
+    connection: &Connection,
+    exchange: &str,
+    routing_key: &str,
+) -> Result<RawMessage, AmqpError> {
+    const DOING: &str = "overhear a message";
+    let channel = answered("open a channel", connection.create_channel()).await?;
+    let own = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: true,
+        ..Default::default()
+    };
+    let queue = channel.queue_declare("".into(), own, FieldTable::default());
+    let queue = answered("declare a queue", queue).await?;
+    let bind = channel.queue_bind(
+        queue.name().clone(),
+        exchange.into(),
+        routing_key.into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
+    answered("bind a queue", bind).await?;
+    let copies = channel.basic_consume(
+        queue.name().clone(),
+        "".into(),
+        BasicConsumeOptions {
+            no_ack: true,
+            ..Default::default()
+        },
+        FieldTable::default(),
+    );
+    let mut copies = answered(DOING, copies).await?;
+    let copy = timeout(ANSWER_TIMEOUT, copies.next()).await;
+    let copy = copy
+        .ok()
+        .flatten()
+        .ok_or(AmqpError::Silent { doing: DOING })?;
+    let copy = copy.map_err(|source| AmqpError::Failed {
+        doing: DOING,
+        source: Box::new(source),
+    })?;
+    answered("close a channel", channel.close(200, "done".into())).await?;
+    Ok(RawMessage {
+        exchange: copy.exchange.as_str().to_owned(),
+        routing_key: copy.routing_key.as_str().to_owned(),
+        properties: copy.properties,
+        body: copy.data,
+    })
 }

@@ -18,7 +18,7 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     scenarios(
         "E3",
-        "Clocks that jump",
+        "Clocks that jump: of a service, and of the database as its leases show it",
         "Leases go by the database's clock; one absurdly far ahead counts as due",
     ),
     not_here(

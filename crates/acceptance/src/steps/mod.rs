@@ -6,6 +6,7 @@ mod accounts;
 mod api;
 mod broker;
 mod broker_faults;
+mod clocks;
 mod cluster;
 mod contention;
 mod crashes;

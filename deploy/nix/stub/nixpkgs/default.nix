@@ -99,6 +99,7 @@ let
     "docker-client"
     "docker-compose"
     "jq"
+    "libfaketime"
     "nixfmt"
     "nixfmt-tree"
     "postgresql_17"
