@@ -13,8 +13,10 @@ use crate::error::chain;
 /// Locks are per database, so one number serves all: "paidonce" in ASCII.
 const LOCK: i64 = 0x7061_6964_6f6e_6365;
 
-/// How long one attempt waits for another process that migrates, or for a table in use.
-const LOCK_WAIT: &str = "10s";
+/// How long one attempt waits for another process that migrates.
+const TURN_WAIT: &str = "10s";
+/// How long each of its statements waits for a table in use, and every insert behind it with it.
+const TABLE_WAIT: &str = "set lock_timeout = '500ms'";
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -99,7 +101,7 @@ async fn attempt(
     // No statement timeout: a migration may rewrite a table.
     let connection = login(config, &format!("paidonce-{service}-api"))
         .options([
-            ("lock_timeout", LOCK_WAIT),
+            ("lock_timeout", TURN_WAIT),
             ("client_min_messages", "warning"),
         ])
         // A host that vanishes must not keep the lock from all others.
@@ -119,6 +121,7 @@ async fn apply(
         .bind(LOCK)
         .execute(&mut *connection)
         .await?;
+    sqlx::raw_sql(TABLE_WAIT).execute(&mut *connection).await?;
     migrator.run_direct(None, connection, false).await
 }
 

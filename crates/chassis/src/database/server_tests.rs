@@ -190,6 +190,55 @@ async fn two_processes_migrate_one_database_once() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A change of a table waits for whoever reads it, and everybody else behind the change.
+#[tokio::test]
+async fn a_migration_that_waits_for_a_reader_lets_writers_pass() -> anyhow::Result<()> {
+    let config = fresh().await?;
+    let (admin, writers) = (
+        pool(&config, "reader", Role::Api, 2),
+        pool(&config, "writers", Role::Api, 1),
+    );
+    sqlx::raw_sql("create table thing (id int)")
+        .execute(&admin)
+        .await?;
+    let mut reader = admin.begin().await?;
+    sqlx::query("select from thing")
+        .fetch_all(&mut *reader)
+        .await?;
+    let (shutdown, migrator) = (
+        CancellationToken::new(),
+        migrator("alter table thing add column word text"),
+    );
+    let migrated = migrate(&config, "orders", &migrator, &shutdown);
+    let others = async {
+        until_somebody_waits(&admin).await?;
+        sqlx::query("insert into thing values (1)")
+            .execute(&writers)
+            .await
+            .context("a writer waited behind the migration for too long")?;
+        anyhow::Ok(reader.rollback().await?)
+    };
+    let (migrated, others) = tokio::join!(migrated, others);
+    others?;
+    assert!(migrated?, "it is tried again");
+    Ok(())
+}
+
+async fn until_somebody_waits(admin: &PgPool) -> anyhow::Result<()> {
+    let waits = "select exists (select from pg_stat_activity \
+                 where datname = current_database() and wait_event_type = 'Lock')";
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while !sqlx::query_scalar::<_, bool>(waits)
+            .fetch_one(admin)
+            .await?
+        {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    })
+    .await?
+}
+
 #[tokio::test]
 async fn a_migration_that_fails_for_good_is_an_error() -> anyhow::Result<()> {
     let config = fresh().await?;
