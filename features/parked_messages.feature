@@ -103,6 +103,15 @@ Feature: An operator decides what becomes of a message that was set aside
     When the operator drops it
     Then the operator sees no parked message
 
+  @C4
+  Scenario: A message of an unknown type is not sent again as one that is known
+    Given Ana has ordered for 1.00
+    When Payments is sent a message "of an unknown type"
+    Then the operator sees one message of Payments, parked as unknown_type
+    When the operator is not allowed to replay it, because nobody reads its type
+    And the operator drops it
+    Then the operator sees no parked message
+
   @C9
   Scenario: Other content under the id of a message that was processed
     When Ana orders for 1.00

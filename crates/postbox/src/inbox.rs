@@ -179,13 +179,19 @@ pub(crate) async fn take_in<H: Handler>(
         }
     }
     corrections.write(&mut transaction).await?;
+    if relatives_parked {
+        let (mut applied, mut known) = (parked::Settled::default(), parked::Settled::default());
+        for (incoming, verdict) in batch.iter().zip(&handled.verdicts) {
+            match verdict {
+                Verdict::Applied => applied.push(incoming.message_id, incoming.key),
+                Verdict::Duplicate => known.push(incoming.message_id, incoming.key),
+                Verdict::Park(_) => {}
+            }
+        }
+        parked::close(&mut transaction, queue, &applied, &known).await?;
+    }
     let mut verdicts = handled.verdicts.iter();
     batch.retain(|_| verdicts.next() == Some(&Verdict::Applied));
-    if relatives_parked {
-        let ids: Vec<Uuid> = batch.iter().map(|m| m.message_id).collect();
-        let keys: Vec<Uuid> = batch.iter().map(|m| m.key).collect();
-        parked::close(&mut transaction, queue, &ids, &keys).await?;
-    }
     parked::park(&mut transaction, queue, parked).await?;
     if let Some(identity) = alone {
         attempts::forget(&mut transaction, queue, identity).await?;

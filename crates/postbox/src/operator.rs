@@ -72,6 +72,18 @@ pub enum ParkedError {
         /// The queue in the row.
         queue: String,
     },
+    /// Its queue is not for messages of its type. Sent as one that the queue is for, it would be
+    /// taken for what it is not.
+    #[error(
+        "nobody here reads a message of type {kind:?} from {queue}: send it again with a version \
+         that does, or drop it"
+    )]
+    ForeignKind {
+        /// The type in the row; empty where the message had none.
+        kind: String,
+        /// The queue in the row.
+        queue: String,
+    },
     /// The database's error; nothing was changed.
     #[error("the database refuses")]
     Store(#[from] sqlx::Error),
@@ -135,7 +147,7 @@ pub async fn show_parked(pool: &PgPool, id: i64) -> Result<Option<ParkedMessage>
 }
 
 /// Sends an open parked message again to the queue it came from, or was to go to, one of
-/// `routes`: the same `message_id`, version and bytes, through this service's own outbox. Its attempts are
+/// `routes`: the same `message_id`, type, version and bytes, through this service's own outbox. Its attempts are
 /// forgotten and its row is closed as replayed in the same transaction. The lock on the row
 /// makes it one replay, however many ask at once.
 ///
@@ -145,8 +157,8 @@ pub async fn replay_parked(pool: &PgPool, id: i64, routes: &[Route]) -> Result<(
     let mut transaction = pool.begin().await?;
     let parked = sqlx::query!(
         r#"
-        select queue, message_id, identity, schema_version, reason, body, traceparent, request_id,
-               state, state_at
+        select queue, kind, message_id, identity, schema_version, reason, body, traceparent,
+               request_id, state, state_at
           from parked_messages
          where id = $1
            for update
@@ -162,8 +174,16 @@ pub async fn replay_parked(pool: &PgPool, id: i64, routes: &[Route]) -> Result<(
             since: parked.state_at,
         });
     }
-    let Some(route) = routes.iter().find(|route| route.queue == parked.queue) else {
+    let mut routes = routes.iter().filter(|route| route.queue == parked.queue);
+    if routes.clone().next().is_none() {
         return Err(ParkedError::ForeignQueue {
+            queue: parked.queue,
+        });
+    }
+    let kind = parked.kind.unwrap_or_default();
+    let Some(route) = routes.find(|route| route.kind == kind) else {
+        return Err(ParkedError::ForeignKind {
+            kind,
             queue: parked.queue,
         });
     };

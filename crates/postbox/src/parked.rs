@@ -193,13 +193,29 @@ pub(crate) async fn park(
     Ok(())
 }
 
-/// Closes what is parked under these ids or about these keys, in the transaction that applied
-/// them: the message was taken in after all, or what it is about is settled.
+/// What a batch has settled: the messages' own ids, and what they are about.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    message_ids: Vec<Uuid>,
+    keys: Vec<Uuid>,
+}
+
+impl Settled {
+    pub(crate) fn push(&mut self, message_id: Uuid, key: Uuid) {
+        self.message_ids.push(message_id);
+        self.keys.push(key);
+    }
+}
+
+/// Closes what is parked under these ids or about these keys, in the transaction that took them
+/// in. By one that was applied all of it: the message was taken in after all, or what it is about
+/// is settled. By one that was known already only what nobody could read for want of luck; what
+/// contradicts it stays for the operator.
 pub(crate) async fn close(
     transaction: &mut PgConnection,
     queue: &str,
-    message_ids: &[Uuid],
-    keys: &[Uuid],
+    applied: &Settled,
+    known: &Settled,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
@@ -207,11 +223,15 @@ pub(crate) async fn close(
            set state = 'closed', state_at = now()
          where queue = $1
            and state in ('open', 'replayed')
-           and (identity = any ($2::uuid[]::text[]) or key = any ($3))
+           and (identity = any ($2::uuid[]::text[]) or key = any ($3)
+                or (reason in ('dead_lettered', 'attempts')
+                    and (identity = any ($4::uuid[]::text[]) or key = any ($5))))
         "#,
         queue,
-        message_ids,
-        keys,
+        &applied.message_ids,
+        &applied.keys,
+        &known.message_ids,
+        &known.keys,
     )
     .execute(transaction)
     .await?;

@@ -98,7 +98,7 @@ pub(super) const FAULTS: &[Fault] = &[
     not_here(
         "D19",
         "An old snapshot keeps dead rows",
-        "Slower, still correct; partitions are dropped whole",
+        "Slower, still correct",
         "about space and speed, not about money",
     ),
     scenarios(

@@ -77,6 +77,23 @@ async fn replays_all(world: &mut World) -> Step {
     Ok(())
 }
 
+#[when("the operator is not allowed to replay it, because nobody reads its type")]
+async fn may_not_replay(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    let refused = stack.command(&["parked", "replay", parked(world)?]).await?;
+    let why = told(&refused);
+    require!(
+        refused.status.code() == Some(1) && why.contains("nobody here reads a message of type"),
+        "{why}"
+    );
+    let list = list(stack).await?;
+    require!(
+        list.len() == 1 && list[0]["state"] == "open",
+        "listed are {list:?}"
+    );
+    Ok(())
+}
+
 #[when("the operator drops it")]
 async fn drops(world: &mut World) -> Step {
     decide(world, "drop").await

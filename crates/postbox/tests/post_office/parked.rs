@@ -7,7 +7,7 @@ use futures::StreamExt;
 use lapin::BasicProperties;
 use lapin::options::{BasicConsumeOptions, BasicRejectOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
-use postbox::{NewMessage, ParkedError, drop_parked, replay_parked, show_parked};
+use postbox::{NewMessage, ParkedError, Route, drop_parked, replay_parked, show_parked};
 use uuid::Uuid;
 
 use crate::eventually::eventually;
@@ -270,5 +270,49 @@ async fn what_an_outbox_cannot_hold_is_not_replayed_and_says_what_to_do() -> Res
     let missing = replay_parked(&office.pool, 1_000_000, &[TOPOLOGY.reads]).await;
     ensure!(matches!(missing, Err(ParkedError::Missing)), "{missing:?}");
     ensure!(office.count("select count(*) from audit.parked").await? == 4);
+    Ok(())
+}
+
+/// Two copies of a request: one settles it, the broker gives the other up, and a third comes.
+#[tokio::test]
+async fn a_copy_that_was_given_up_is_closed_by_the_next_one() -> Result<()> {
+    let office = open().await?;
+    let id = Uuid::now_v7();
+    let copy = || stamped(&id.to_string(), 1);
+    office.put(LIVE, copy(), b"hello").await?;
+    office.eventually_count(EFFECTS, 2).await?;
+    office.put(DEAD, copy(), b"hello").await?;
+    office.eventually_parked("dead_lettered", "open", 1).await?;
+    office.put(LIVE, copy(), b"hello").await?;
+    office
+        .eventually_parked("dead_lettered", "closed", 1)
+        .await?;
+    ensure!(office.count(EFFECTS).await? == 2);
+    Ok(())
+}
+
+/// Sent as what its queue is for, it would be obeyed.
+#[tokio::test]
+async fn a_message_of_another_type_is_not_replayed_as_what_it_is_not() -> Result<()> {
+    const ROWS: &str = "select count(*) from outbox_messages where kind = 'parcel'";
+    let office = open().await?;
+    let parcel = stamped(&Uuid::now_v7().to_string(), 1).with_type("parcel".into());
+    office.put(LIVE, parcel, b"hello").await?;
+    office.eventually_parked("unknown_type", "open", 1).await?;
+    let id = office.parked_id().await?;
+    let refused = replay_parked(&office.pool, id, &[TOPOLOGY.reads]).await;
+    ensure!(
+        matches!(&refused, Err(ParkedError::ForeignKind { kind, .. }) if kind == "parcel"),
+        "{refused:?}"
+    );
+    office.eventually_parked("unknown_type", "open", 1).await?;
+    ensure!(office.count(ROWS).await? == 0);
+    // A version that reads parcels from this queue too.
+    let later = Route {
+        kind: "parcel",
+        ..TOPOLOGY.reads
+    };
+    replay_parked(&office.pool, id, &[TOPOLOGY.reads, later]).await?;
+    ensure!(office.count(ROWS).await? == 1);
     Ok(())
 }
