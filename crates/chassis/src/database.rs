@@ -133,6 +133,8 @@ pub enum Role {
     Consumer,
     /// Looking whether the database is as it must be.
     Reconciliation,
+    /// What comes round by itself: asking again, partitions ahead.
+    Upkeep,
 }
 
 impl Role {
@@ -143,6 +145,7 @@ impl Role {
             Self::Relay => "relay",
             Self::Consumer => "consumer",
             Self::Reconciliation => "reconciliation",
+            Self::Upkeep => "upkeep",
         }
     }
 }

@@ -116,7 +116,8 @@ async fn run(
         return Ok(());
     }
     let (relay_pool, consumer_pool) = (pool(Role::Relay, 3), pool(Role::Consumer, 2));
-    let pools = [&api_pool, &relay_pool, &consumer_pool];
+    let upkeep_pool = pool(Role::Upkeep, 1);
+    let pools = [&api_pool, &relay_pool, &consumer_pool, &upkeep_pool];
     database::check_room(&pools, "DB_ORDERS__POOL").await?;
 
     let office = Office {
@@ -138,7 +139,8 @@ async fn run(
     let consumer = start_consumer(&config, &intake, consumer_pool, &office, health);
     count_consumer(metrics, &consumer);
     start_writers(&config, &writing, &api_pool, &office.outbox, &accept);
-    start_redrive(&config, &intake, &api_pool, &office.outbox, metrics);
+    start_redrive(&config, &intake, &upkeep_pool, &office.outbox, metrics);
+    start_partitions(&intake, &upkeep_pool);
     health.check_tasks("intake tasks", &intake);
     health.check_tasks("writers", &writing);
     health.check_tasks("relay task", &relaying);
@@ -248,8 +250,6 @@ fn start_redrive(
     );
     let (after, window) = (config.redrive_after, i64::from(config.redrive.window.get()));
     let (pool, outbox, stop) = (pool.clone(), outbox.clone(), tasks.shutdown().clone());
-    let partitions = pool.clone();
-    let partitions_stop = stop.clone();
     tasks.supervise("redrive", move || {
         let (pool, outbox, redriven) = (pool.clone(), outbox.clone(), Arc::clone(&redriven));
         every(redrive_orders::period(after), stop.clone(), move || {
@@ -266,9 +266,13 @@ fn start_redrive(
             }
         })
     });
+}
+
+fn start_partitions(tasks: &Tasks, pool: &PgPool) {
+    let (pool, stop) = (pool.clone(), tasks.shutdown().clone());
     tasks.supervise("partitions", move || {
-        let pool = partitions.clone();
-        every(HOURLY, partitions_stop.clone(), move || {
+        let pool = pool.clone();
+        every(HOURLY, stop.clone(), move || {
             let pool = pool.clone();
             async move {
                 if let Err(error) = bounded(postbox::make_partitions(&pool)).await {

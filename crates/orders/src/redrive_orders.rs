@@ -9,6 +9,10 @@ use sqlx::PgPool;
 
 use crate::store;
 
+/// With so many messages still to be sent the relay is far behind, and what is asked again would
+/// only stand behind them.
+const RELAY_IS_BEHIND: i64 = 10_000;
+
 /// Appends the requests of unanswered orders to the outbox once more, same id, same bytes, and
 /// returns how many.
 pub(crate) async fn redrive_orders(
@@ -29,7 +33,11 @@ pub(crate) async fn redrive_orders(
     if !store::is_only_one(&mut transaction).await? {
         return Ok(0);
     }
-    let unanswered = store::claim_unanswered(&mut transaction, after, window).await?;
+    let unsent = postbox::find_unsent(&mut transaction, RELAY_IS_BEHIND).await?;
+    if unsent.len() as i64 >= RELAY_IS_BEHIND {
+        return Ok(0);
+    }
+    let unanswered = store::claim_unanswered(&mut transaction, after, window, &unsent).await?;
     let count = unanswered.len();
     let mut messages: Vec<NewMessage> = unanswered.into_iter().map(Into::into).collect();
     if postbox::planted("asked_again_under_a_new_id") {

@@ -265,41 +265,63 @@ pub(crate) async fn is_only_one(transaction: &mut PgConnection) -> Result<bool, 
     .await
 }
 
-/// An order asked for so often in vain (half an hour at the usual times) is waiting for a person.
-/// It is asked for still, and takes no place in the window from others.
+/// An order asked for so often in vain (half an hour at the usual times), while results of others
+/// come in, is waiting for a person. It is asked for still, and takes no place in the window from
+/// others.
 const HOPELESS_AFTER: i16 = 8;
 
 /// Claims orders that have been NEW for too long, oldest first, and puts off their next turn:
 /// twice after the same time, then doubling up to ten minutes, jittered. A turn absurdly far ahead
-/// (the database's clock was set back) counts as due. An order whose message has not even left the
-/// outbox is skipped.
+/// (the database's clock was set back) counts as due. An order in `unsent`, whose message has not
+/// even left the outbox, is skipped.
 ///
 /// No more than `window` orders are being asked for again at a time. Those that are get their next
 /// turn whether the window is full or not: the broker may have lost all of their copies.
+///
+/// Reads as many orders as it may claim and skip, however many are unanswered: each part walks an
+/// index in order and stops. (The update's guard is written as in [`set_final`], for the same cause.)
 pub(crate) async fn claim_unanswered(
     transaction: &mut PgConnection,
     after: Duration,
     window: i64,
+    unsent: &[Uuid],
 ) -> Result<Vec<Unanswered>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
-        with due as (
-            select id, redrives, next_redrive_at from orders o
-             where status = 'NEW'
+        with payments as (
+            -- whether results came in lately, among those that were sent last
+            select coalesce(bool_or(received_at > now() - interval '10 min'), false) as answers
+              from (select received_at from inbox_messages
+                     where message_id > uuid7_floor(now() - interval '2 hours')
+                       and message_id < uuid7_floor(now() + interval '1 hour')
+                     order by message_id desc limit 100) sent_last
+        ), room as (
+            select greatest(0, $2 - count(*)) as orders
+              from (select from orders
+                     where status = 'NEW' and redrives > 0
+                       and redrives <= (select case when answers then $3::smallint
+                                                    else 32767::smallint end from payments)
+                     limit $2) asked
+        ), again as (
+            select id from orders
+             where status = 'NEW' and redrives > 0
                and (next_redrive_at <= now()
                     or next_redrive_at > now() + 2 * greatest($1::interval, interval '10 min'))
-               and not exists (
-                   select from outbox_messages b
-                    where not b.is_published and b.key = o.order_uid)
-        ), again as (
-            select id from due where redrives > 0 order by next_redrive_at limit $2
+               and order_uid <> all ($4)
+             order by next_redrive_at limit $2
         ), anew as (
-            select id from due where redrives = 0
-             order by next_redrive_at
-             limit greatest(0, $2 - (
-                   select count(*) from (
-                       select from orders
-                        where status = 'NEW' and redrives between 1 and $3 limit $2) asked))
+            (select id from orders
+              where status = 'NEW' and redrives = 0
+                and next_redrive_at <= now()
+                and order_uid <> all ($4)
+              order by next_redrive_at limit (select orders from room))
+             union all
+            (select id from orders
+              where status = 'NEW' and redrives = 0
+                and next_redrive_at > now() + 2 * greatest($1::interval, interval '10 min')
+                and order_uid <> all ($4)
+              order by next_redrive_at limit (select orders from room))
+             limit (select orders from room)
         )
         update orders o
            set redrives = least(redrives, 1000) + 1,
@@ -308,12 +330,13 @@ pub(crate) async fn claim_unanswered(
                    * least($1::interval * power(2, least(20, greatest(0, redrives - 1))),
                            greatest($1::interval, interval '10 min'))
          where o.id = any (array(select id from again union all select id from anew))
-           and o.status = 'NEW'
+           and o.status not in ('FINISHED', 'CANCELLED')
         returning o.id, o.order_uid, o.message_id, o.user_id, o.amount
         "#,
         interval(after),
         window,
         HOPELESS_AFTER,
+        unsent,
     )
     .fetch_all(&mut *transaction)
     .await;

@@ -8,7 +8,7 @@ use contracts::{
     DeclineReason, MessageId, OrderUid, Outcome, PaymentRequested, PaymentSettled, UserId,
 };
 use postbox::{Handler, Incoming, Outbox, Verdict};
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::order::{NewOrder, Status};
 use crate::redrive_orders::redrive_orders;
@@ -129,6 +129,145 @@ async fn an_unanswered_order_is_asked_for_again_with_the_same_bytes_and_within_t
     ensure!(redrive_orders(&pool, &outbox, AFTER, 3).await? == 1);
     let soon = "select count(*) from orders where redrives > 0 and next_redrive_at < now() + interval '26 s'";
     ensure!(scalar(&pool, soon).await? == 0, "the next turn is put off");
+    Ok(())
+}
+
+/// Fills the tables with orders that are NEW and overdue, and whose requests have been sent.
+async fn many_unanswered(session: &mut PgConnection, count: i64) -> Result<()> {
+    let mut transaction = session.begin().await?;
+    sqlx::query("set local statement_timeout = '5 min'")
+        .execute(&mut *transaction)
+        .await?;
+    for sql in [
+        "insert into orders (order_uid, message_id, user_id, amount, description, next_redrive_at)
+         select gen_random_uuid(), gen_random_uuid(), n, 1, '', now() - n * interval '1 ms'
+           from generate_series(1, $1) n",
+        "insert into outbox_messages (message_id, kind, key, body, is_published)
+         select message_id, 'payment.requested', order_uid, '', true
+           from orders where $1 > 0",
+    ] {
+        sqlx::query(sql)
+            .bind(count)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// What has been read from orders, outbox and inbox so far: rows by walking a table, entries by an
+/// index.
+async fn read_so_far(session: &mut PgConnection) -> Result<i64> {
+    Ok(sqlx::query_scalar(
+        "select (select sum(seq_tup_read) from pg_stat_user_tables
+                  where relname = 'orders' or relname ~ '^(out|in)box_messages')::bigint
+              + (select sum(idx_tup_read) from pg_stat_user_indexes
+                  where relname = 'orders' or relname ~ '^(out|in)box_messages')::bigint",
+    )
+    .fetch_one(session)
+    .await?)
+}
+
+/// What a round of asking again reads.
+async fn read_by_a_round(session: &mut PgConnection, expected: usize) -> Result<i64> {
+    let flush = "select pg_stat_force_next_flush()";
+    sqlx::query(flush).execute(&mut *session).await?;
+    let before = read_so_far(session).await?;
+    let mut transaction = session.begin().await?;
+    let unsent = postbox::find_unsent(&mut transaction, 10_000).await?;
+    let claimed = store::claim_unanswered(&mut transaction, AFTER, 500, &unsent).await?;
+    ensure!(claimed.len() == expected, "{} claimed", claimed.len());
+    sqlx::query(flush).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(read_so_far(session).await? - before)
+}
+
+/// After a long stop of Payments there may be millions of orders without an answer. What a round
+/// reads must not grow with them, or it never ends and nothing is asked for again.
+#[tokio::test]
+async fn asking_again_reads_no_more_orders_than_it_claims_however_many_are_unanswered() -> Result<()>
+{
+    // The server's statistics are a session's own until it flushes them: one session for all.
+    let mut session = pool(Role::Upkeep).await?.acquire().await?;
+    many_unanswered(&mut session, 200_000).await?;
+    // Others were answered, so many that it matters which of them are looked at.
+    sqlx::query(
+        "insert into inbox_messages (message_id, key, outcome)
+         select (substr(uuid7_floor(now() - n * interval '1 ms')::text, 1, 20) || right(gen_random_uuid()::text, 16))::uuid,
+                gen_random_uuid(), 'applied'
+           from generate_series(1, 50000) n",
+    )
+    .execute(&mut *session)
+    .await?;
+    let read = read_by_a_round(&mut session, 500).await?;
+    ensure!(read < 3_000, "a first round has read {read} rows");
+    sqlx::query("update orders set next_redrive_at = now() where redrives > 0")
+        .execute(&mut *session)
+        .await?;
+    // Prepared statements get a plan for all parameters after five uses.
+    for round in 2..=8 {
+        let read = read_by_a_round(&mut session, if round == 2 { 500 } else { 0 }).await?;
+        ensure!(read < 5_000, "round {round} has read {read} rows");
+    }
+    Ok(())
+}
+
+/// While results come in, who was asked for in vain for half an hour waits for a person and makes
+/// room. While none do, nobody is hopeless: Payments is away, and each would be one copy more that
+/// it finds when it is back.
+#[tokio::test]
+async fn a_hopeless_order_makes_room_only_while_others_are_answered() -> Result<()> {
+    let pool = pool(Role::Upkeep).await?;
+    let outbox = Outbox::new();
+    many_unanswered(&mut *pool.acquire().await?, 9).await?;
+    sqlx::query(
+        "update orders set redrives = 9, next_redrive_at = now() + interval '5 min' where id <= 3",
+    )
+    .execute(&pool)
+    .await?;
+    ensure!(
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == 0,
+        "the window leaks while Payments is away"
+    );
+    sqlx::query("insert into inbox_messages (message_id, key, outcome, received_at) values ($1, $1, 'applied', now() - interval '11 min')")
+        .bind(MessageId::new().0)
+        .execute(&pool)
+        .await?;
+    ensure!(
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == 0,
+        "an old result is no sign of life"
+    );
+    sqlx::query("insert into inbox_messages (message_id, key, outcome) values ($1, $1, 'applied')")
+        .bind(MessageId::new().0)
+        .execute(&pool)
+        .await?;
+    ensure!(
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == 3,
+        "three hopeless orders hold up all others"
+    );
+    ensure!(
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == 0,
+        "the window is full of those who have hope"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_asked_again_while_the_relay_is_far_behind() -> Result<()> {
+    let pool = pool(Role::Upkeep).await?;
+    let outbox = Outbox::new();
+    many_unanswered(&mut *pool.acquire().await?, 10_003).await?;
+    let unsent = "update outbox_messages o set is_published = false from orders
+         where order_uid = key and orders.id <= 10000";
+    sqlx::query(unsent).execute(&pool).await?;
+    ensure!(redrive_orders(&pool, &outbox, AFTER, 500).await? == 0);
+    sqlx::query("update outbox_messages o set is_published = true from orders where order_uid = key and orders.id = 1")
+        .execute(&pool)
+        .await?;
+    ensure!(
+        redrive_orders(&pool, &outbox, AFTER, 500).await? == 4,
+        "only those whose message has left"
+    );
     Ok(())
 }
 

@@ -113,8 +113,14 @@ async fn run(
         return Ok(());
     }
     let (relay_pool, consumer_pool) = (pool(Role::Relay, 3), pool(Role::Consumer, 3));
-    let reconcile_pool = pool(Role::Reconciliation, 1);
-    let pools = [&api_pool, &relay_pool, &consumer_pool, &reconcile_pool];
+    let (upkeep_pool, reconcile_pool) = (pool(Role::Upkeep, 1), pool(Role::Reconciliation, 1));
+    let pools = [
+        &api_pool,
+        &relay_pool,
+        &consumer_pool,
+        &upkeep_pool,
+        &reconcile_pool,
+    ];
     database::check_room(&pools, "DB_PAYMENTS__POOL").await?;
 
     let office = Office {
@@ -131,7 +137,7 @@ async fn run(
     count_relay(metrics, &relay);
     let consumer = start_consumer(&config, &intake, consumer_pool, &office, health);
     count_consumer(metrics, &consumer);
-    start_partitions(&intake, &api_pool);
+    start_partitions(&intake, &upkeep_pool);
     start_reconciliation(&intake, reconcile_pool, health, metrics);
     metrics.tasks(&[&intake, &relaying]);
     health.check_tasks("intake tasks", &intake);

@@ -69,7 +69,7 @@ pub use office::Office;
 pub use operator::{
     ParkedError, ParkedMessage, ParkedRow, drop_parked, list_parked, replay_parked, show_parked,
 };
-pub use outbox::{Confirmed, LEASE, Stored, append, mark_published, pair};
+pub use outbox::{Confirmed, LEASE, Stored, append, find_unsent, mark_published, pair};
 pub use parked::{ParkReason, Unreadable};
 pub use partitions::make_partitions;
 pub use relay::Relay;

@@ -86,6 +86,29 @@ pub async fn append(
     Ok(pair(messages, stored))
 }
 
+/// Business keys of up to `limit` messages that are still to be sent, first due first. A key stands
+/// in it once for each of its messages.
+///
+/// # Errors
+/// The database's.
+pub async fn find_unsent(
+    transaction: &mut PgConnection,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let keys = sqlx::query_scalar!(
+        r#"
+        select key as "key!" from outbox_messages
+         where not is_published and key is not null
+         order by due_at
+         limit $1
+        "#,
+        limit,
+    )
+    .fetch_all(&mut *transaction)
+    .await;
+    fault::minding_plans(transaction, keys).await
+}
+
 /// Puts messages and the rows they were stored in together again. An insert returns its rows in
 /// no order, so they are matched by `message_id`; messages under one id are the same bytes.
 #[must_use]

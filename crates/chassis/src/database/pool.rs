@@ -43,6 +43,10 @@ const BATCH_PLANS: &[(&str, &str)] = &[
     ("enable_mergejoin", "off"),
 ];
 
+/// Set where the first few rows are taken in the order of an index, out of however many there are:
+/// with statistics that are out of date, gathering and sorting them all looks as cheap.
+const ORDERED_PLANS: &[(&str, &str)] = &[("enable_bitmapscan", "off"), ("enable_sort", "off")];
+
 /// Set for the relay, which only claims, marks and puts back outbox rows: one that a crash of the
 /// server loses is a second send, and the receiver's inbox absorbs it.
 const RELAY: &[(&str, &str)] = &[("synchronous_commit", "off")];
@@ -65,8 +69,11 @@ const READING: &[(&str, &str)] = &[
 pub fn pool(config: &DatabaseConfig, service: &str, role: Role, size: u32) -> PgPool {
     let mut options = login(config, &format!("paidonce-{service}-{}", role.as_str()))
         .options(SESSION.iter().chain(KEEPALIVE).copied());
-    if matches!(role, Role::Relay | Role::Consumer) {
+    if matches!(role, Role::Relay | Role::Consumer | Role::Upkeep) {
         options = options.options(BATCH_PLANS.iter().copied());
+    }
+    if matches!(role, Role::Upkeep) {
+        options = options.options(ORDERED_PLANS.iter().copied());
     }
     if matches!(role, Role::Reconciliation) {
         options = options.options(READING.iter().copied());
