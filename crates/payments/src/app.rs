@@ -197,7 +197,7 @@ fn start_consumer(
     health: &Health,
 ) -> TaskStatus {
     let handler = ChargeOrders::default();
-    start_waiting(tasks, &pool, &office.outbox, &handler.set_aside);
+    start_waiting(tasks, &pool, &office.outbox, &handler.set_aside, health);
     let consumer = Arc::new(office.consumer(pool, config.consumer.clone(), handler));
     let counted = consumer.status.clone();
     let (status, stop) = (consumer.status.clone(), tasks.shutdown().clone());
@@ -209,13 +209,22 @@ fn start_consumer(
     counted
 }
 
-fn start_waiting(tasks: &Tasks, pool: &PgPool, outbox: &Outbox, set_aside: &Arc<Notify>) {
+fn start_waiting(
+    tasks: &Tasks,
+    pool: &PgPool,
+    outbox: &Outbox,
+    set_aside: &Arc<Notify>,
+    health: &Health,
+) {
+    let status = TaskStatus::default();
+    let shown = status.clone();
+    health.check(Scope::Ready, "waiting", move || ready(shown.check()));
     let (pool, outbox, set_aside) = (pool.clone(), outbox.clone(), Arc::clone(set_aside));
     let stop = tasks.shutdown().clone();
     tasks.supervise("waiting", move || {
         let (pool, outbox, set_aside) = (pool.clone(), outbox.clone(), Arc::clone(&set_aside));
-        let stop = stop.clone();
-        async move { work_off_waiting::run(&pool, &outbox, &set_aside, &stop).await }
+        let (status, stop) = (status.clone(), stop.clone());
+        async move { work_off_waiting::run(&pool, &outbox, &set_aside, &status, &stop).await }
     });
 }
 

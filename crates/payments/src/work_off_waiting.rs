@@ -6,8 +6,9 @@ pub(crate) mod store;
 use std::time::Duration;
 
 use chassis::database::bounded;
+use chassis::error::chain;
 use contracts::{PaymentRequested, SCHEMA_VERSION};
-use postbox::{HandleError, Incoming, NewMessage, Outbox, OutboxRow};
+use postbox::{HandleError, Incoming, NewMessage, Outbox, OutboxRow, TaskStatus};
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -24,31 +25,46 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Works off what waits until `shutdown`: at once when something was set aside, and with growing
-/// pauses while the accounts stay held.
+/// pauses while the accounts stay held. One request that cannot be decided holds nobody up: after a
+/// failure that does not pass by itself requests are decided one at a time, and one that fails alone
+/// goes back to the consumer, who tries it as often as allowed and parks it.
 pub(crate) async fn run(
     pool: &PgPool,
     outbox: &Outbox,
     set_aside: &Notify,
+    status: &TaskStatus,
     shutdown: &CancellationToken,
 ) {
     let mut pause = FIRST_PAUSE;
-    let mut told = false;
+    let mut most = BATCH_MAX;
     while !shutdown.is_cancelled() {
-        match bounded(work_off_waiting(pool)).await {
+        let mut outcome = bounded(work_off_waiting(pool, most)).await;
+        if let Err(error) = &outcome
+            && !error.is_transient()
+        {
+            tracing::error!(most, "cannot work off what waits: {}", chain(error));
+            if most > 1 {
+                most = 1;
+                continue;
+            }
+            outcome = bounded(send_one_back(pool)).await;
+        }
+        match outcome {
             Ok(done) => {
-                told = false;
+                status.set(Ok("works off what waits for an account".into()));
                 outbox.hand_over(done.messages);
                 if done.requests > 0 {
                     tracing::debug!(requests = done.requests, "decided what had waited");
                     pause = FIRST_PAUSE;
                     continue;
                 }
+                most = BATCH_MAX;
             }
             Err(error) => {
-                if !told {
-                    tracing::warn!("cannot work off what waits: {error:#}");
+                let text = chain(&error);
+                if status.set(Err(text.clone())) {
+                    tracing::warn!("cannot work off what waits: {text}");
                 }
-                told = true;
             }
         }
         let woken = tokio::time::timeout(pause, set_aside.notified());
@@ -68,13 +84,13 @@ pub(crate) struct WorkedOff {
     pub(crate) messages: Vec<OutboxRow>,
 }
 
-/// Decides what waits for accounts that are free now. The lock on an account keeps every other
+/// Decides up to `most` of what waits for up to `most` accounts that are free now. The lock on an account keeps every other
 /// process away from what waits for it.
-pub(crate) async fn work_off_waiting(pool: &PgPool) -> Result<WorkedOff, HandleError> {
+pub(crate) async fn work_off_waiting(pool: &PgPool, most: i64) -> Result<WorkedOff, HandleError> {
     let mut transaction = pool.begin().await?;
-    let balances = store::lock_awaited_accounts(&mut transaction, BATCH_MAX).await?;
+    let balances = store::lock_awaited_accounts(&mut transaction, most).await?;
     let users = sorted(balances.keys().map(|user| user.0));
-    let waiting = store::take_waiting(&mut transaction, &users, BATCH_MAX).await?;
+    let waiting = store::take_waiting(&mut transaction, &users, most).await?;
     let requests: Vec<&PaymentRequested> = waiting.iter().map(|w| &w.request).collect();
     let uids = sorted(requests.iter().map(|request| request.order_uid.0));
     let mut books = Books {
@@ -106,6 +122,23 @@ pub(crate) async fn work_off_waiting(pool: &PgPool) -> Result<WorkedOff, HandleE
     if !waiting.is_empty() {
         postbox::moment("payments.worked_off_committed");
     }
+    Ok(WorkedOff {
+        requests: waiting.len(),
+        messages,
+    })
+}
+
+/// Sends the request that [`work_off_waiting`] comes to first back to the consumer, undecided.
+async fn send_one_back(pool: &PgPool) -> Result<WorkedOff, HandleError> {
+    let mut transaction = pool.begin().await?;
+    let balances = store::lock_awaited_accounts(&mut transaction, 1).await?;
+    let users = sorted(balances.keys().map(|user| user.0));
+    let waiting = store::take_waiting(&mut transaction, &users, 1).await?;
+    let forgotten: Vec<_> = waiting.iter().map(|waiting| waiting.message_id).collect();
+    store::forget_messages(&mut transaction, &forgotten).await?;
+    let again = waiting.iter().map(Waiting::to_message).collect();
+    let messages = postbox::append(&mut transaction, again).await?;
+    transaction.commit().await?;
     Ok(WorkedOff {
         requests: waiting.len(),
         messages,

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::types::FieldTable;
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
-use lapin::{Connection, ConnectionProperties, ConnectionState, ErrorKind};
+use lapin::{Channel, Connection, ConnectionProperties, ConnectionState, ErrorKind};
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
 
@@ -172,4 +174,26 @@ fn uri(config: &BrokerConfig, host: String, port: u16) -> AMQPUri {
             ..Default::default()
         },
     }
+}
+
+/// Opens a channel of its own for a queue.
+pub(crate) async fn consume(
+    connection: &Connection,
+    queue: &str,
+    name: &str,
+    prefetch: u16,
+) -> Result<(Channel, lapin::Consumer), lapin::Error> {
+    let channel = connection.create_channel().await?;
+    channel
+        .basic_qos(prefetch, BasicQosOptions::default())
+        .await?;
+    let deliveries = channel
+        .basic_consume(
+            queue.into(),
+            name.into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
+    Ok((channel, deliveries))
 }

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::options::{BasicAckOptions, BasicNackOptions};
 use lapin::{Channel, Connection};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +25,10 @@ use crate::parked::{Parked, Unreadable};
 use crate::relay::chain;
 use crate::status::TaskStatus;
 use crate::topology::Topology;
+
+/// How often a batch that collides with another transaction is tried again as it is. If it still
+/// does, the row in the way stays there, and the messages are to blame.
+const COLLISIONS: u32 = 4;
 
 /// The consumer of one service's queue. Any number of processes.
 #[derive(Debug)]
@@ -134,7 +137,7 @@ impl<H: Handler> Consumer<H> {
     ) -> Result<(), BrokerError> {
         let queue = self.topology.reads.queue;
         let (channel, deliveries) =
-            consume(connection, queue, name, self.config.prefetch.get()).await?;
+            broker::consume(connection, queue, name, self.config.prefetch.get()).await?;
         self.working();
         tracing::info!(app = self.app_id, "consumer: taking in {queue}");
         let mut batches = deliveries.ready_chunks(self.config.batch.get());
@@ -255,6 +258,7 @@ impl<H: Handler> Consumer<H> {
         let queue = self.topology.reads.queue;
         let mut backoff = Backoff::reconnect();
         let mut is_counted = true;
+        let mut collisions = 0;
         loop {
             if let (Some(identity), false) = (alone, is_counted) {
                 self.patiently(stop, || self.raise(identity)).await?;
@@ -267,6 +271,10 @@ impl<H: Handler> Consumer<H> {
             };
             let error = match outcome {
                 Some(Ok(taken)) => return Some(Some(self.done(taken))),
+                Some(Err(error)) if error.is_collision() && collisions < COLLISIONS => {
+                    collisions += 1;
+                    Some(error)
+                }
                 Some(Err(error))
                     if !error.is_transient() || planted("a_server_s_fault_is_an_attempt") =>
                 {
@@ -361,26 +369,4 @@ async fn give_back(channel: &Channel) -> Result<(), lapin::Error> {
         requeue: true,
     };
     channel.basic_nack(0, all).await
-}
-
-/// Opens a channel of its own for a queue.
-pub(crate) async fn consume(
-    connection: &Connection,
-    queue: &str,
-    name: &str,
-    prefetch: u16,
-) -> Result<(Channel, lapin::Consumer), lapin::Error> {
-    let channel = connection.create_channel().await?;
-    channel
-        .basic_qos(prefetch, BasicQosOptions::default())
-        .await?;
-    let deliveries = channel
-        .basic_consume(
-            queue.into(),
-            name.into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await?;
-    Ok((channel, deliveries))
 }

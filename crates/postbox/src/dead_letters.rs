@@ -10,7 +10,8 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::consumer::{Consumer, acknowledge, consume};
+use crate::broker;
+use crate::consumer::{Consumer, acknowledge};
 use crate::delivery;
 use crate::inbox::{Committed, Handler};
 use crate::parked::{self, ParkReason, Parked, Unreadable};
@@ -62,7 +63,7 @@ impl<H: Handler> Consumer<H> {
         backoff: &mut Backoff,
         stop: &CancellationToken,
     ) -> Result<Option<()>, lapin::Error> {
-        let (channel, deliveries) = consume(connection, queue, name, PREFETCH).await?;
+        let (channel, deliveries) = broker::consume(connection, queue, name, PREFETCH).await?;
         let mut batches = deliveries.ready_chunks(usize::from(PREFETCH));
         loop {
             let batch = tokio::select! {

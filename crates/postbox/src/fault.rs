@@ -35,11 +35,21 @@ pub fn is_transient_code(code: Option<&str>) -> bool {
     matches!(
         class,
         "0A" | "08" | "25" | "28" | "3D" | "40" | "42" | "53" | "55" | "57" | "58" | "XX"
-    ) || code == UNIQUE_VIOLATION
+    )
 }
 
-/// Two transactions met on one key. Tried again, the second one sees the first.
 const UNIQUE_VIOLATION: &str = "23505";
+
+/// Whether the statement met a key that is there already. Two transactions may have come together,
+/// and tried again the second one sees the first; or the row is in the way for good. Only trying
+/// tells, a few times.
+#[must_use]
+pub fn is_collision(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .is_some_and(|code| code == UNIQUE_VIOLATION)
+}
 
 /// A table has changed under a plan that the connection keeps: "cached plan must not change
 /// result type". It would answer the same for as long as it lives.

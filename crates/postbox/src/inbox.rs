@@ -349,9 +349,15 @@ impl Corrections {
 }
 
 impl HandleError {
-    /// Whether waiting may help.
-    pub(crate) fn is_transient(&self) -> bool {
+    /// Whether waiting may help, see [`fault::is_transient`].
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Store(error) if fault::is_transient(error))
+    }
+
+    /// Whether a few tries may help, see [`fault::is_collision`].
+    pub(crate) fn is_collision(&self) -> bool {
+        matches!(self, Self::Store(error) if fault::is_collision(error))
     }
 
     /// Why the message is parked after its last try.

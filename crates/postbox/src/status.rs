@@ -78,7 +78,7 @@ impl TaskStatus {
     }
 
     /// Sets the state; true if it is another than before, so that a log line is due.
-    pub(crate) fn set(&self, state: Result<String, String>) -> bool {
+    pub fn set(&self, state: Result<String, String>) -> bool {
         let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = *current != state;
         *current = state;

@@ -119,6 +119,32 @@ async fn a_message_sent_while_its_binding_was_gone_arrives_once_it_is_back() -> 
     office.eventually_count(EFFECTS, 1).await
 }
 
+/// Here a row was left over from a backup. Two transactions that come together on a key look the
+/// same, so it is tried a few times first.
+#[tokio::test]
+async fn a_message_that_collides_for_good_is_parked_and_its_neighbours_go_on() -> Result<()> {
+    let office = Office::open().await?;
+    let letters: Vec<_> = (0..3).map(|_| letter("letter")).collect();
+    sqlx::raw_sql("create unique index on effects (message_id)")
+        .execute(&office.pool)
+        .await?;
+    sqlx::query("insert into effects (message_id) values ($1)")
+        .bind(letters[1].message_id)
+        .execute(&office.pool)
+        .await?;
+    office.start_relay();
+    office.start_consumer();
+    office.send(letters).await?;
+    office.eventually_count(EFFECTS, 3).await?;
+    office.eventually_parked("attempts", "open", 1).await?;
+    eventually("the consumer is well", async || {
+        let status = office.consumer.check();
+        ensure!(status.is_ok(), "it says {status:?}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn poison_is_parked_at_first_sight_and_its_neighbours_go_on() -> Result<()> {
     let office = Office::open().await?;
