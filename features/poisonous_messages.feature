@@ -15,6 +15,7 @@ Feature: A message that cannot be processed is set aside
     And <service> has parked it as <reason>
     And 2 of Ana's orders are finished and 0 are cancelled
     And Ana's balance is 69.00
+    And <service> had each of its messages once
     And <service> is ready for everything
 
     Examples:
@@ -54,6 +55,7 @@ Feature: A message that cannot be processed is set aside
     And Ana orders for 30.00
     Then Ana's order is finished
     And Payments has parked it as <reason>
+    And Payments had each of its messages once
     And Payments is ready for everything
 
     Examples:

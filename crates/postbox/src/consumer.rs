@@ -173,7 +173,7 @@ impl<H: Handler> Consumer<H> {
                 // What comes after an unfinished turn must not be acknowledged: that would take
                 // in all before it.
                 let Some(committed) = committed else {
-                    if planted("a_failure_goes_back_to_the_queue") && !stop.is_cancelled() {
+                    if goes_back() && !stop.is_cancelled() {
                         give_back(&channel).await?;
                         break;
                     }
@@ -210,6 +210,9 @@ impl<H: Handler> Consumer<H> {
             })
             .collect();
         moment("consumer.delivered");
+        if reads.iter().any(|read| read.message.is_none()) && planted("poison_goes_back_once") {
+            return None;
+        }
         if planted("attempts_of_the_whole_batch") {
             self.count_all(&mut reads, stop).await?;
         }
@@ -359,6 +362,11 @@ impl<H: Handler> Consumer<H> {
         self.status
             .set(Ok(format!("taking in {}", self.topology.reads.queue)));
     }
+}
+
+/// Whether a planted fault gives back what is not taken in.
+fn goes_back() -> bool {
+    planted("a_failure_goes_back_to_the_queue") || planted("poison_goes_back_once")
 }
 
 /// A planted fault: all that this channel holds is to be delivered again, and counts towards the

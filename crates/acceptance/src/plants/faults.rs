@@ -72,6 +72,11 @@ pub(crate) const PLANTS: &[Plant] = &[
         "requests were delivered again",
     ),
     plant(
+        "poison_goes_back_once",
+        "Payments is sent a message that is cut short",
+        "messages were delivered again",
+    ),
+    plant(
         "attempts_of_the_whole_batch",
         "Payments dies three times over the same requests",
         OPEN,

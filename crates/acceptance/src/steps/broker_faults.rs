@@ -13,10 +13,12 @@ use serde_json::json;
 use crate::audit;
 use crate::eventually::eventually;
 use crate::failed::{Step, require};
+use crate::parameters::Which;
 use crate::process::Service;
 use crate::stack::Stack;
 use crate::steps::broker::all_are_thrown_out;
 use crate::steps::messages::until_waiting;
+use crate::steps::poison::queue_of;
 use crate::steps::services::until_orders_are_under_way;
 use crate::steps::tampering::WITHOUT_A_QUEUE;
 use crate::world::World;
@@ -169,6 +171,29 @@ async fn nothing_drops(world: &mut World) -> Step {
     let path = format!("/api/policies/{}/{DROP_HEAD}", stack.vhost());
     let rabbitmq = &stack.sandbox().rabbitmq;
     rabbitmq.management("DELETE", &path, None).await?;
+    Ok(())
+}
+
+/// A message that is put back and taken again is a loop, however it ends. The broker's figures are some seconds
+/// late, so those are waited for that show what was delivered last.
+#[then(expr = "{service} had each of its messages once")]
+async fn had_each_once(world: &mut World, service: Which) -> Step {
+    let stack = world.stack()?;
+    let queue = queue_of(service.0.service)?.queue;
+    let path = format!("/api/queues/{}/{queue}", stack.vhost());
+    let (rabbitmq, path) = (&stack.sandbox().rabbitmq, path.as_str());
+    let again = eventually("the broker counts what it has delivered", || async move {
+        let counts = &rabbitmq.management("GET", path, None).await?["message_stats"];
+        let count = |name: &str| counts[name].as_u64().unwrap_or(0);
+        let (published, delivered) = (count("publish"), count("deliver"));
+        ensure!(
+            published > 2 && delivered >= published,
+            "{published} came and {delivered} were delivered"
+        );
+        Ok(count("redeliver"))
+    })
+    .await?;
+    require!(again == 0, "{again} messages were delivered again");
     Ok(())
 }
 
