@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use lapin::ErrorKind;
-use lapin::options::{BasicGetOptions, QueueDeleteOptions};
+use lapin::options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError};
+use lapin::types::FieldTable;
 use tokio::time::timeout;
 
 use crate::broker::{self, BrokerError};
@@ -83,16 +84,28 @@ async fn delete(config: &BrokerConfig, name: &str, queue: &str) -> Result<(), Br
     Ok(())
 }
 
-/// Takes a message and gives it back, the one question that a dead queue cannot answer; of one
-/// that lives, a message is delivered once more than needed.
+/// Takes a message and gives it back, the one question that a dead queue cannot answer. A queue that
+/// comes back dead is empty, so one that has messages is not asked: each answer would be a delivery,
+/// and these are counted.
 async fn answers(config: &BrokerConfig, name: &str, queue: &str) -> Result<bool, BrokerError> {
     // On a connection of its own: the broker closes the one that asked a dead queue.
     let connection = broker::connect(config, name).await?;
     let get = async {
         let channel = connection.create_channel().await?;
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let seen = channel
+            .queue_declare(queue.into(), passive, FieldTable::default())
+            .await?;
+        if seen.message_count() > 0 {
+            return Ok(());
+        }
         channel
             .basic_get(queue.into(), BasicGetOptions::default())
             .await
+            .map(drop)
     };
     match timeout(PROBE_LIMIT, get).await {
         Err(_) => Ok(false),

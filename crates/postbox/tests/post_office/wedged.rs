@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lapin::BasicProperties;
 use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
@@ -47,6 +47,39 @@ async fn a_queue_that_an_early_kill_left_dead_is_named_and_healed_where_that_is_
     office.start_consumer();
     office.eventually_count(EFFECTS, 2).await?;
     sandbox.stop().await
+}
+
+/// A full queue refuses as a dead one may. It is asked as often as that lasts, and each message that
+/// is taken and given back comes nearer to being given up.
+#[tokio::test]
+async fn a_full_queue_is_asked_without_taking_anything_from_it() -> Result<()> {
+    let office = Office::open().await?;
+    office.start_relay();
+    office.send(vec![letter("letter")]).await?;
+    office.eventually_count(SENT, 1).await?;
+    let path = format!("/api/policies/{}/short", office.broker.vhost);
+    let policy = serde_json::json!({
+        "pattern": ".*", "apply-to": "queues", "definition": { "max-length": 1 }
+    });
+    let broker = sandbox::shared().await.vhost().await?;
+    broker.management("PUT", &path, Some(policy)).await?;
+    // A policy comes into force some time later, and the bound is not exact.
+    eventually("a letter is refused", async || {
+        office.send(vec![letter("letter")]).await?;
+        let refused = "select count(*) from outbox_messages where attempts > 0";
+        ensure!(office.count(refused).await? > 0, "all find room");
+        Ok(())
+    })
+    .await?;
+    // Refused again and again, so the queue was asked between.
+    let refused =
+        "select least(count(*), 1) from outbox_messages where not is_published and attempts > 2";
+    office.eventually_count(refused, 1).await?;
+    let channel = office.amqp().await?.create_channel().await?;
+    let first = channel.basic_get("letters".into(), BasicGetOptions::default());
+    let first = first.await?.context("the queue is empty")?;
+    ensure!(!first.redelivered, "it was taken and given back");
+    Ok(())
 }
 
 /// An office whose queue has taken a message, and is dead.
