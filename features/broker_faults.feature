@@ -67,10 +67,11 @@ Feature: A broker that is there and does not do its work
     And every customer orders 1 times for 3.00, all at once
     And every customer orders 1 times for 3.00, all at once
     And every customer orders 1 times for 3.00, all at once
-    Then the requests without room wait at Orders
+    Then each request was tried, and there is room for no more
     When Payments starts again
     Then 9 orders are finished and 3 are cancelled
     And no payment was asked for a second time
+    And messages have come back to Orders
 
   @B14
   Scenario: A queue exists with other arguments
@@ -204,6 +205,17 @@ Feature: A broker that is there and does not do its work
     When the orders stop coming in
     Then every order is finished
     And no payment was asked for a second time
+
+  @A10
+  Scenario: A request finds no queue
+    Given the system is running
+    And Ana has an account with 100.00
+    When the requests' way to their queue is cut
+    And Ana orders for 30.00
+    Then Ana's order is finished
+    And Ana's balance is 70.00
+    And no payment was asked for a second time
+    And messages have come back to Orders
 
   @A11
   Scenario: Messages that find no queue leave among others that do

@@ -45,9 +45,12 @@ Feature: A decision stands
     When Ana orders for 30.00
     Then Ana's order is <state>
     When the opposite result for Ana's order arrives
-    Then Orders has parked it as contradiction
+    And Ben orders for 30.00
+    # His result came behind the opposite one.
+    Then Ben's order is cancelled
     And Ana's order is still <state>
     And Ana's balance is <left>
+    And Orders has parked it as contradiction
 
     Examples:
       | money  | state     | left  |

@@ -59,16 +59,27 @@ async fn the_queue_is_short(world: &mut World, length: u64) -> Step {
     Ok(set_policy(world.stack()?, PAYMENT_REQUESTS.queue, "short", definition).await?)
 }
 
-#[then("the requests without room wait at Orders")]
-async fn some_wait_at_orders(world: &mut World) -> Step {
+/// True whatever became of those that found no room.
+#[then("each request was tried, and there is room for no more")]
+async fn each_was_tried(world: &mut World) -> Step {
     let stack = world.stack()?;
-    eventually("some are refused and stay unsent", || async move {
+    eventually("each request was tried", || async move {
         let mut connection = audit::connect(stack, Service::Orders).await?;
-        let refused: i64 =
-            sqlx::query_scalar("select count(*) from audit.outbox where not sent and attempts > 0")
+        let untried: i64 =
+            sqlx::query_scalar("select count(*) from audit.outbox where not sent and attempts = 0")
                 .fetch_one(&mut connection)
                 .await?;
-        ensure!(refused > 0, "none is");
+        ensure!(untried == 0, "{untried} were not");
+        let open = quiescence::in_flight(stack.databases()).await?.open_orders;
+        let rabbitmq = &stack.sandbox().rabbitmq;
+        let depth = rabbitmq
+            .queue_depth(stack.vhost(), PAYMENT_REQUESTS.queue)
+            .await?;
+        ensure!(
+            depth.ready > 0 && depth.ready < open,
+            "{} are in the queue, for {open} open orders",
+            depth.ready
+        );
         Ok(())
     })
     .await?;

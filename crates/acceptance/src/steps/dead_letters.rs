@@ -74,6 +74,24 @@ async fn refuse_all(stack: &Stack, requeue: bool) -> anyhow::Result<usize> {
     Ok(refused)
 }
 
+#[then("there is no queue of dead requests")]
+async fn there_is_no_dead_queue(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    let path = format!("/api/queues/{}", stack.vhost());
+    let queues = stack
+        .sandbox()
+        .rabbitmq
+        .management("GET", &path, None)
+        .await?;
+    let queues = queues.as_array().context("no list of queues")?;
+    let is_there = |name: &str| queues.iter().any(|queue| queue["name"] == name);
+    require!(
+        is_there(PAYMENT_REQUESTS.queue) && !is_there(&dead_queue()),
+        "there is one"
+    );
+    Ok(())
+}
+
 /// They are neither waiting nor dead, and must not be lost either.
 #[then("the broker has no place for some dead requests")]
 async fn there_is_no_place(world: &mut World) -> Step {
