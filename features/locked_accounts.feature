@@ -57,6 +57,7 @@ Feature: An account that somebody holds locked stalls nobody else
     Given somebody else holds all accounts locked
     When every customer orders 5 times for 1.00, all at once
     Then Payments is not ready for everything
+    And Payments has tried in vain more often than a message may fail
     And every order is still open
     When the lock is let go
     Then every order is finished

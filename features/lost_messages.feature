@@ -81,9 +81,11 @@ Feature: A message that gets lost is made up for
     When Payments is killed while orders are under way
     Then open orders pile up
     And Orders asks again three times, for no more than 20 orders at a time
+    When Payments starts again
+    Then the queue of requests is empty again, while orders keep coming in
     When the orders stop coming in
-    And Payments starts again
     Then every order is finished
+    And payments were asked for a second time
 
   @A18
   Scenario: The results are stolen after the money was taken

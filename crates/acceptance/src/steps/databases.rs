@@ -1,9 +1,11 @@
 //! A scenario's own databases, held up by somebody else.
 
-use anyhow::Context as _;
-use cucumber::{given, when};
+use anyhow::{Context as _, ensure};
+use cucumber::{given, then, when};
 use sqlx::{Connection as _, PgConnection};
 
+use crate::audit;
+use crate::eventually::eventually;
 use crate::failed::{Step, require};
 use crate::parameters::{Person, Which};
 use crate::process::Service;
@@ -11,6 +13,9 @@ use crate::world::World;
 
 /// Under which the services migrate (`chassis::database`): "paidonce" in ASCII.
 const MIGRATION_LOCK: i64 = 0x7061_6964_6f6e_6365;
+
+/// Twice as often as a message may fail (`CONSUMER__MAX_ATTEMPTS`).
+const TRIES: i64 = 6;
 
 #[given(expr = "the database of {service} is being migrated by another process")]
 async fn the_database_is_being_migrated(world: &mut World, service: Which) -> Step {
@@ -47,6 +52,22 @@ async fn somebody_holds_all_accounts(world: &mut World) -> Step {
         .await
         .context("cannot lock the accounts")?;
     world.stranger = Some(stranger);
+    Ok(())
+}
+
+/// Each try ends with the lock's timeout and is rolled back. A fault of the server counts as nobody's, so nothing may
+/// come of it.
+#[then("Payments has tried in vain more often than a message may fail")]
+async fn has_tried_in_vain(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    let tries = || audit::statistic(stack, Service::Payments, "xact_rollback");
+    let before = tries().await?;
+    eventually("it tries again and again", || async move {
+        let tried = tries().await? - before;
+        ensure!(tried >= TRIES, "it has tried {tried} times");
+        Ok(())
+    })
+    .await?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Orders that keep coming in while something happens, and what is seen of the outage meanwhile.
 
 use anyhow::{Context, ensure};
+use contracts::topology::PAYMENT_REQUESTS;
 use cucumber::{given, then, when};
 use prover::quiescence;
 
@@ -61,6 +62,32 @@ async fn open_orders_pile_up(world: &mut World) -> Step {
     eventually("open orders pile up", || async move {
         let in_flight = quiescence::in_flight(databases).await?;
         ensure!(in_flight.open_orders >= PILE, "{in_flight}");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+/// What had piled up is worked off beside what comes in.
+#[then("the queue of requests is empty again, while orders keep coming in")]
+async fn the_queue_is_worked_off(world: &mut World) -> Step {
+    let rush = world.rush.as_ref().context("no orders come in")?;
+    let (stack, before) = (world.stack()?, rush.accepted());
+    eventually("the queue is empty", || async move {
+        let in_flight = quiescence::in_flight(stack.databases()).await?;
+        let rabbitmq = &stack.sandbox().rabbitmq;
+        let depth = rabbitmq
+            .queue_depth(stack.vhost(), PAYMENT_REQUESTS.queue)
+            .await?;
+        ensure!(
+            depth.ready == 0 && in_flight.open_orders < PILE,
+            "{depth:?}, {in_flight}"
+        );
+        let accepted = rush.accepted() - before;
+        ensure!(
+            accepted >= BEGUN,
+            "only {accepted} orders came in meanwhile"
+        );
         Ok(())
     })
     .await?;
