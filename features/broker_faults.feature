@@ -7,14 +7,14 @@ Feature: A broker that is there and does not do its work
     And orders keep coming in
     When the broker runs out of <what>
     Then the broker blocks who publishes
+    And Orders is not ready for everything within 10 seconds
     And Orders shows to its operators that it is blocked
     And Orders says "the broker blocks publishers"
-    And Orders is not ready for everything
     But Orders accepts requests all the same
     And open orders pile up
     And no customer is turned away
     When the broker has enough again
-    Then Orders is ready for everything
+    Then Orders is ready for everything within 10 seconds
     When the orders stop coming in
     Then every order is finished
     And no payment was asked for a second time

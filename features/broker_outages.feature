@@ -12,8 +12,10 @@ Feature: A broker outage delays payments, and loses and repeats none
     Then open orders pile up
     And no customer is turned away
     When the broker comes back
-    And the orders stop coming in
-    Then every order is finished
+    Then every service is ready within 15 seconds
+    When the orders stop coming in
+    Then no order is open after 30 seconds
+    And every order is finished
     And no payment was asked for a second time
 
   @B2 @A9
@@ -22,21 +24,23 @@ Feature: A broker outage delays payments, and loses and repeats none
     Then open orders pile up
     And no customer is turned away
     When the broker comes back
-    And the orders stop coming in
-    Then every order is finished
+    Then every service is ready within 15 seconds
+    When the orders stop coming in
+    Then no order is open after 30 seconds
+    And every order is finished
     And no payment was asked for a second time
 
   @B4
   Scenario: The broker is frozen
     When the broker is frozen while orders are under way
-    Then Orders is not ready for everything
-    And Payments is not ready for everything
+    Then Orders is not ready for everything within 10 seconds
+    And Payments is not ready for everything within 10 seconds
     And no customer is turned away
     When the broker is thawed
-    Then Orders is ready for everything
-    And Payments is ready for everything
+    Then every service is ready within 15 seconds
     When the orders stop coming in
-    Then every order is finished
+    Then no order is open after 30 seconds
+    And every order is finished
     And no payment was asked for a second time
 
   @B2 @A13
@@ -46,5 +50,7 @@ Feature: A broker outage delays payments, and loses and repeats none
     Then open orders pile up
     When Payments starts
     And the broker comes back
-    And the orders stop coming in
-    Then every order is finished
+    Then every service is ready within 15 seconds
+    When the orders stop coming in
+    Then no order is open after 30 seconds
+    And every order is finished

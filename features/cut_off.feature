@@ -86,9 +86,10 @@ Feature: A network that fails delays payments, and loses and repeats none
     When the way from <service> to <far> <harm> while orders are under way
     Then <seen>
     When every way is open again
-    Then every service is ready
+    Then every service is ready within 30 seconds
     When the orders stop coming in
-    Then every order is finished
+    Then no order is open after 30 seconds
+    And every order is finished
     And no payment was asked for a second time
 
     Examples:

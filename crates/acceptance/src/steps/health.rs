@@ -9,6 +9,7 @@ use prover::client::Answer;
 use crate::eventually::{eventually, within};
 use crate::failed::{Step, require};
 use crate::parameters::Which;
+use crate::process::{Instance, Service};
 use crate::watcher::metrics;
 use crate::world::World;
 
@@ -26,15 +27,37 @@ async fn is_not_ready(world: &mut World, service: Which) -> Step {
 /// Where the row of the matrix is about the time.
 #[then(expr = "{service} is not ready for everything within {int} seconds")]
 async fn is_soon_not_ready(world: &mut World, service: Which, seconds: u64) -> Step {
+    Ok(soon(world, service.0, 503, seconds).await?)
+}
+
+/// As above.
+#[then(expr = "{service} is ready for everything within {int} seconds")]
+async fn is_soon_ready(world: &mut World, service: Which, seconds: u64) -> Step {
+    Ok(soon(world, service.0, 200, seconds).await?)
+}
+
+/// As above; the seconds are those of all services together.
+#[then(expr = "every service is ready within {int} seconds")]
+async fn all_are_soon_ready(world: &mut World, seconds: u64) -> Step {
+    let all = Service::ALL.map(|service| soon(world, service.first(), 200, seconds));
+    futures::future::try_join_all(all).await?;
+    Ok(())
+}
+
+async fn soon(world: &World, instance: Instance, status: u16, seconds: u64) -> anyhow::Result<()> {
     let stack = world.stack()?;
-    let soon = Duration::from_secs(seconds);
-    within(soon, "/health/ready answers 503", || async move {
-        let answer = stack.health(service.0, "ready").await?;
-        ensure!(answer.status == 503, "it answers {}", answer.status);
+    let what = format!("/health/ready of {instance} answers {status}");
+    within(Duration::from_secs(seconds), &what, || async move {
+        let answer = stack.health(instance, "ready").await?;
+        ensure!(
+            answer.status == status,
+            "it answers {} {}",
+            answer.status,
+            answer.body
+        );
         Ok(())
     })
-    .await?;
-    Ok(())
+    .await
 }
 
 #[then(expr = "{service} shows to its operators that it is blocked")]

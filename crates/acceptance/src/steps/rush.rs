@@ -1,5 +1,7 @@
 //! Orders that keep coming in while something happens, and what is seen of the outage meanwhile.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use contracts::topology::PAYMENT_REQUESTS;
 use cucumber::{given, then, when};
@@ -7,7 +9,7 @@ use prover::quiescence;
 
 use crate::audit;
 use crate::check::end_rush;
-use crate::eventually::eventually;
+use crate::eventually::{eventually, within};
 use crate::failed::{Step, require};
 use crate::rush::Rush;
 use crate::steps::accounts::open_account;
@@ -88,6 +90,20 @@ async fn the_queue_is_worked_off(world: &mut World) -> Step {
             accepted >= BEGUN,
             "only {accepted} orders came in meanwhile"
         );
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+/// Where the row of the matrix is about the time.
+#[then(expr = "no order is open after {int} seconds")]
+async fn no_order_is_open(world: &mut World, seconds: u64) -> Step {
+    let databases = world.stack()?.databases();
+    let bound = Duration::from_secs(seconds);
+    within(bound, "no order is open", || async move {
+        let in_flight = quiescence::in_flight(databases).await?;
+        ensure!(in_flight.open_orders == 0, "{in_flight}");
         Ok(())
     })
     .await?;
