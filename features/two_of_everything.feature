@@ -124,3 +124,56 @@ Feature: Two of everything
     When the place is free again
     Then 100 orders are finished and 0 are cancelled
     And no transaction came into a deadlock
+
+  @E4
+  Scenario: Processes of today and of the version to come work side by side
+    Given a balancer in front of Orders and Payments
+    And the second Orders reads messages of the version to come
+    And the second Payments reads messages of the version to come
+    And the system is running
+    And the second Orders is running
+    And the second Payments is running
+    And orders keep coming in
+    When the orders stop coming in
+    Then every order is finished
+    And both processes of Payments have taken messages in
+    And both processes of Orders have taken messages in
+    And nothing was parked
+    And no payment was asked for a second time
+
+  @E4
+  Scenario: All read the version to come, and one of each sends it
+    Given a balancer in front of Orders and Payments
+    And Orders reads messages of the version to come
+    And Payments reads messages of the version to come
+    And the second Orders sends messages of the version to come
+    And the second Payments sends messages of the version to come
+    And the system is running
+    And the second Orders is running
+    And the second Payments is running
+    And orders keep coming in
+    When the orders stop coming in
+    Then every order is finished
+    And messages of both versions were sent by Orders
+    And messages of both versions were sent by Payments
+    And nothing was parked
+    And no payment was asked for a second time
+
+  @E4 @F14
+  Scenario: The version to come is sent while one Payments cannot read it yet
+    Given each Payments process takes 1 messages at a time
+    And a balancer in front of Orders and Payments
+    And Orders sends messages of the version to come
+    And the second Payments reads messages of the version to come
+    And the system is running
+    And the second Payments is running
+    And 3 customers have an account with 100.00 each
+    When every customer orders 10 times for 3.00, all at once
+    Then Payments has set some of 30 requests aside as unknown_version, and decided the others
+    When Payments is asked to stop while orders are under way
+    And Payments reads messages of the version to come
+    And Payments starts again
+    And the operator replays all of them
+    Then every order is finished
+    And the operator sees no parked message
+    And no payment was asked for a second time

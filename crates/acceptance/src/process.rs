@@ -167,6 +167,14 @@ impl Process {
         Ok(())
     }
 
+    /// Waits until it ends by itself; returns how.
+    ///
+    /// # Errors
+    /// If it goes on.
+    pub(crate) async fn ended(mut self) -> anyhow::Result<ExitStatus> {
+        self.end(DIES_WITHIN).await
+    }
+
     /// SIGTERM; returns how it ended, and after how long.
     ///
     /// # Errors

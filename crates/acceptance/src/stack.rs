@@ -63,8 +63,8 @@ pub(crate) struct Stack {
     topology_since: Option<Instant>,
     /// Databases that are on a small disk, in a tablespace of the same name.
     small_disks: Vec<String>,
-    /// Where a process that is to start is to die.
-    deaths: BTreeMap<Instance, String>,
+    /// What a process is told when it starts next, and then no more.
+    told_once: BTreeMap<Instance, Vec<(String, String)>>,
     client: Client,
     databases: Databases,
 }
@@ -108,7 +108,7 @@ impl Stack {
             running: BTreeMap::new(),
             topology_since: None,
             small_disks: Vec::new(),
-            deaths: BTreeMap::new(),
+            told_once: BTreeMap::new(),
             client,
             databases,
             sandbox,
@@ -234,17 +234,16 @@ impl Stack {
         );
         self.admit(instance).await?;
         let mut environment = self.environment(instance)?;
-        if let Some(moment) = self.deaths.remove(&instance) {
-            environment.push(("PAIDONCE_DIES_AT".to_owned(), moment));
-        }
+        environment.extend(self.told_once.remove(&instance).unwrap_or_default());
         let process = Process::start(instance, &environment, &self.log(instance))?;
         self.running.insert(instance, process);
         Ok(())
     }
 
-    /// Lets a process that is to start die at a moment of its work, `NAME` or `NAME:COUNT`.
-    pub(crate) fn dies_at(&mut self, instance: Instance, moment: String) {
-        self.deaths.insert(instance, moment);
+    /// Tells a process something when it starts next, as to die at a moment of its work.
+    pub(crate) fn tell_once(&mut self, instance: Instance, name: &str, value: String) {
+        let told = self.told_once.entry(instance).or_default();
+        told.push((name.to_owned(), value));
     }
 
     /// Starts the first process of every service, unless it runs, and waits until all that run are ready.

@@ -17,7 +17,7 @@ impl Handler for SettleOrders {
     type Message = PaymentSettled;
 
     fn read(&self, envelope: &Envelope<'_>) -> Result<(Uuid, PaymentSettled), Unreadable> {
-        envelope.expect(PaymentSettled::KIND, SCHEMA_VERSION)?;
+        envelope.expect(PaymentSettled::KIND, postbox::version_read(SCHEMA_VERSION))?;
         let result = PaymentSettled::from_body(envelope.body).map_err(|error| {
             let reason = if error.is_data() {
                 ParkReason::BadField

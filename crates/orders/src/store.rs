@@ -94,7 +94,7 @@ pub(crate) async fn insert_orders(
         &request_ids as &[Option<String>],
         interval(redrive_after),
         PaymentRequested::KIND,
-        SCHEMA_VERSION,
+        postbox::version_sent(SCHEMA_VERSION),
     )
     .fetch_all(pool)
     .await?;
@@ -111,7 +111,7 @@ pub(crate) async fn insert_orders(
                 },
                 message_id: order.message_id.0,
                 kind: PaymentRequested::KIND.to_owned(),
-                schema_version: SCHEMA_VERSION,
+                schema_version: postbox::version_sent(SCHEMA_VERSION),
                 body: r.body,
                 traceparent: order.traceparent.clone(),
                 request_id: order.request_id.clone(),
@@ -363,7 +363,7 @@ impl From<Unanswered> for NewMessage {
             message_id: order.message_id.0,
             kind: PaymentRequested::KIND,
             key: order.request.order_uid.0,
-            schema_version: SCHEMA_VERSION,
+            schema_version: postbox::version_sent(SCHEMA_VERSION),
             body: order.request.to_body(),
             traceparent: None,
             request_id: None,

@@ -31,7 +31,10 @@ impl Handler for ChargeOrders {
     type Message = PaymentRequested;
 
     fn read(&self, envelope: &Envelope<'_>) -> Result<(Uuid, PaymentRequested), Unreadable> {
-        envelope.expect(PaymentRequested::KIND, SCHEMA_VERSION)?;
+        envelope.expect(
+            PaymentRequested::KIND,
+            postbox::version_read(SCHEMA_VERSION),
+        )?;
         let request = PaymentRequested::from_body(envelope.body).map_err(|error| {
             let reason = if error.is_data() {
                 ParkReason::BadField

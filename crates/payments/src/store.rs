@@ -304,7 +304,7 @@ pub(crate) async fn write_charges(
         &traceparents as &[Option<String>],
         &request_ids as &[Option<String>],
         PaymentSettled::KIND,
-        SCHEMA_VERSION,
+        postbox::version_sent(SCHEMA_VERSION),
     )
     .fetch_all(transaction)
     .await?;
@@ -329,7 +329,7 @@ impl From<Answer> for NewMessage {
             message_id: answer.result_message_id.0,
             kind: PaymentSettled::KIND,
             key: answer.result.order_uid.0,
-            schema_version: SCHEMA_VERSION,
+            schema_version: postbox::version_sent(SCHEMA_VERSION),
             body: answer.result.to_body(),
             traceparent: answer.traceparent,
             request_id: answer.request_id,

@@ -162,7 +162,7 @@ impl Waiting {
             message_id: self.message_id,
             kind: PaymentRequested::KIND,
             key: self.request.order_uid.0,
-            schema_version: SCHEMA_VERSION,
+            schema_version: postbox::version_sent(SCHEMA_VERSION),
             body: self.request.to_body(),
             traceparent: self.traceparent.clone(),
             request_id: self.request_id.clone(),

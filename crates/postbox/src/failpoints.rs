@@ -9,7 +9,9 @@
 //! scenarios kill at.
 //!
 //! `PAIDONCE_DIES_AT=NAME[:N]`: dies when it comes to the moment for the Nth time (1 unless
-//! said). `PAIDONCE_PLANTED=NAME`: has that fault.
+//! said). `PAIDONCE_PANICS_AT=NAME[:N]`: the task panics the first N times (1 unless said) it comes
+//! to the moment. `PAIDONCE_PLANTED=NAME`: has that fault. `PAIDONCE_NEXT_VERSION=read` or `sent`:
+//! is the build to come that reads, or that also sends, messages one version newer than today's.
 
 #[cfg(all(feature = "failpoints", not(debug_assertions)))]
 compile_error!("a release has neither failpoints nor planted faults: build it with `-p paidonce`");
@@ -18,7 +20,7 @@ compile_error!("a release has neither failpoints nor planted faults: build it wi
 #[inline]
 pub fn moment(name: &'static str) {
     #[cfg(feature = "failpoints")]
-    told::die_if_told(name);
+    told::fail_if_told(name);
     #[cfg(not(feature = "failpoints"))]
     let _ = name;
 }
@@ -36,6 +38,28 @@ pub fn planted(name: &'static str) -> bool {
     }
 }
 
+/// The newest version of a message that this build reads, given the one it is written for. A newer
+/// one is parked, and can be replayed after an upgrade.
+#[inline]
+#[must_use]
+pub fn version_read(written_for: i16) -> i16 {
+    #[cfg(feature = "failpoints")]
+    return written_for + i16::from(told::next_version().is_some());
+    #[cfg(not(feature = "failpoints"))]
+    written_for
+}
+
+/// The version in which this build sends messages, given the one it is written for. A new version
+/// is read by all before anybody sends it, so it is switched on one release later than it is read.
+#[inline]
+#[must_use]
+pub fn version_sent(written_for: i16) -> i16 {
+    #[cfg(feature = "failpoints")]
+    return written_for + i16::from(told::next_version() == Some("sent"));
+    #[cfg(not(feature = "failpoints"))]
+    written_for
+}
+
 #[cfg(feature = "failpoints")]
 mod told {
     use std::sync::OnceLock;
@@ -43,6 +67,8 @@ mod told {
 
     struct Told {
         dies_at: Option<(String, u32)>,
+        panics_at: Option<(String, u32)>,
+        next_version: Option<String>,
         planted: Option<String>,
     }
 
@@ -56,22 +82,39 @@ mod told {
     )]
     fn told() -> &'static Told {
         TOLD.get_or_init(|| Told {
-            dies_at: std::env::var("PAIDONCE_DIES_AT").ok().map(|told| {
-                let (name, count) = told.split_once(':').unwrap_or((&told, "1"));
-                (name.to_owned(), count.parse().unwrap_or(1))
-            }),
+            dies_at: std::env::var("PAIDONCE_DIES_AT").ok().map(at),
+            panics_at: std::env::var("PAIDONCE_PANICS_AT").ok().map(at),
+            next_version: std::env::var("PAIDONCE_NEXT_VERSION").ok(),
             planted: std::env::var("PAIDONCE_PLANTED").ok(),
         })
     }
 
-    pub(super) fn die_if_told(name: &str) {
-        let Some((at, count)) = &told().dies_at else {
-            return;
-        };
-        if at == name && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count {
+    fn at(told: String) -> (String, u32) {
+        let (name, count) = told.split_once(':').unwrap_or((&told, "1"));
+        (name.to_owned(), count.parse().unwrap_or(1))
+    }
+
+    pub(super) fn fail_if_told(name: &str) {
+        let told = told();
+        if let Some((at, count)) = &told.dies_at
+            && at == name
+            && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count
+        {
             eprintln!("dies at {name}, as told");
             std::process::abort();
         }
+        if let Some((at, count)) = &told.panics_at
+            && at == name
+            && PASSED.fetch_add(1, Ordering::Relaxed) < *count
+        {
+            // Once, whatever else tells of the panic.
+            eprintln!("comes to {name} to panic, as told");
+            panic!("at {name}, as told");
+        }
+    }
+
+    pub(super) fn next_version() -> Option<&'static str> {
+        told().next_version.as_deref()
     }
 
     pub(super) fn is_planted(name: &str) -> bool {

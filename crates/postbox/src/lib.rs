@@ -60,7 +60,7 @@ mod wedge;
 pub use broker::BrokerError;
 pub use config::{BrokerConfig, ConsumerConfig, RelayConfig, Turns};
 pub use consumer::{Consumer, acknowledge};
-pub use failpoints::{moment, planted};
+pub use failpoints::{moment, planted, version_read, version_sent};
 pub use fault::{is_collision, is_transient, is_transient_code};
 pub use hand_over::Outbox;
 pub use inbox::{Committed, HandleError, Handled, Handler, Incoming, Verdict};

@@ -33,7 +33,7 @@ impl Stack {
         text
     }
 
-    pub(super) fn log(&self, instance: Instance) -> PathBuf {
+    pub(crate) fn log(&self, instance: Instance) -> PathBuf {
         self.logs.path().join(format!("{instance}.log"))
     }
 }

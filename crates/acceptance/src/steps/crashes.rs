@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use cucumber::{given, then, when};
 
 use crate::eventually::within;
@@ -18,7 +18,8 @@ const A_WHILE: Duration = Duration::from_secs(5);
 #[given(expr = "{service} will die when it comes to {string}")]
 #[when(expr = "{service} will die when it comes to {string}")]
 async fn will_die(world: &mut World, service: Which, moment: String) -> Step {
-    world.prepare().await?.dies_at(service.0, moment);
+    let stack = world.prepare().await?;
+    stack.tell_once(service.0, "PAIDONCE_DIES_AT", moment);
     Ok(())
 }
 
@@ -28,7 +29,8 @@ async fn will_die(world: &mut World, service: Which, moment: String) -> Step {
 async fn will_die_some_time(world: &mut World, service: Which, moment: String) -> Step {
     let count = seed::pick(&format!("{} {moment}", service.0), 30..=70);
     let moment = format!("{moment}:{count}");
-    world.prepare().await?.dies_at(service.0, moment);
+    let stack = world.prepare().await?;
+    stack.tell_once(service.0, "PAIDONCE_DIES_AT", moment);
     Ok(())
 }
 
@@ -48,4 +50,38 @@ async fn comes_back_after_a_while(world: &mut World, service: Which) -> Step {
     })
     .await?;
     a_service_starts_again(world, service).await
+}
+
+#[given(expr = "{service} will panic {int} time(s) when it comes to {string}")]
+async fn will_panic(world: &mut World, service: Which, times: u32, moment: String) -> Step {
+    let at = format!("{moment}:{times}");
+    let stack = world.prepare().await?;
+    stack.tell_once(service.0, "PAIDONCE_PANICS_AT", at);
+    Ok(())
+}
+
+#[then(expr = "{service} has panicked {int} time(s), and goes on")]
+async fn has_panicked(world: &mut World, service: Which, times: usize) -> Step {
+    world.stack_mut()?.process(service.0)?.ensure_alive()?;
+    require_panics(world, service, times)
+}
+
+/// With an exit code that has a supervisor start it again; a panic of the process itself would be another one.
+#[then(expr = "{service} has given up after {int} panics")]
+async fn has_given_up(world: &mut World, service: Which, times: usize) -> Step {
+    let status = world.stack_mut()?.take(service.0)?.ended().await?;
+    require!(
+        status.code() == Some(1),
+        "{} ended with {status}",
+        service.0
+    );
+    require_panics(world, service, times)
+}
+
+fn require_panics(world: &World, service: Which, times: usize) -> Step {
+    let path = world.stack()?.log(service.0);
+    let log = std::fs::read_to_string(&path).context("cannot read a log")?;
+    let panics = log.matches("to panic, as told").count();
+    require!(panics == times, "{} has panicked {panics} times", service.0);
+    Ok(())
 }

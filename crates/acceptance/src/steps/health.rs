@@ -168,6 +168,24 @@ async fn told(world: &World, word: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Each of them has had its share: what they say of themselves is asked, because the broker does not tell.
+#[then(expr = "both processes of {service} have taken messages in")]
+async fn both_take_part(world: &mut World, service: Which) -> Step {
+    let (stack, service) = (world.stack()?, service.0.service);
+    for number in [1, 2] {
+        let port = stack.ops_port(Instance { service, number })?;
+        let metrics = metrics(port).await?;
+        let name = format!("paidonce_inbox_handled_total{{service=\"{service}\"}} ");
+        let name = name.to_lowercase();
+        let taken = metrics.lines().find_map(|line| line.strip_prefix(&name));
+        require!(
+            taken.is_some_and(|taken| taken != "0"),
+            "process {number} of {service} has taken {taken:?} messages in"
+        );
+    }
+    Ok(())
+}
+
 async fn becomes(world: &World, service: Which, word: &str, status: u16) -> anyhow::Result<()> {
     let stack = world.stack()?;
     eventually(

@@ -7,12 +7,14 @@ use contracts::topology::PAYMENT_REQUESTS;
 use contracts::{MessageId, OrderId, PaymentRequested, UserId};
 use cucumber::{then, when};
 use prover::duplicator::CopyId;
+use prover::quiescence;
 use serde_json::Value;
 
 use crate::audit;
 use crate::eventually::eventually;
 use crate::failed::{Step, require};
 use crate::parameters::{Identity, Person, Which};
+use crate::process::Service;
 use crate::stack::Stack;
 use crate::steps::messages::{properties, publish};
 use crate::steps::poison::queue_of;
@@ -58,6 +60,28 @@ async fn sees_it_once_more(world: &mut World) -> Step {
 async fn sees_none(world: &mut World) -> Step {
     let list = list(world.stack()?).await?;
     require!(list.is_empty(), "listed are {list:?}");
+    Ok(())
+}
+
+/// Whoever cannot read a message sets it aside, and whoever can takes it in.
+#[then(expr = "Payments has set some of {int} requests aside as {word}, and decided the others")]
+async fn some_are_set_aside(world: &mut World, count: u64, reason: String) -> Step {
+    let (stack, reason) = (world.stack()?, reason.as_str());
+    eventually("each is decided or set aside", || async move {
+        let parked = audit::parked(stack, Service::Payments).await?;
+        let all_so = parked.iter().all(|parked| parked.reason == reason);
+        ensure!(all_so, "parked are {parked:?}");
+        let (parked, open) = (
+            parked.len() as u64,
+            quiescence::in_flight(stack.databases()).await?.open_orders,
+        );
+        ensure!(
+            parked > 0 && parked < count && parked == open,
+            "{parked} are set aside, and {open} of {count} orders are open"
+        );
+        Ok(())
+    })
+    .await?;
     Ok(())
 }
 

@@ -1,10 +1,16 @@
 //! What is other than usual about the system of a scenario, said before it starts.
 
-use cucumber::given;
+use anyhow::Context as _;
+use cucumber::{given, then, when};
 
-use crate::failed::Step;
+use crate::audit;
+use crate::failed::{Step, require};
+use crate::parameters::Which;
 use crate::process::Service;
 use crate::world::World;
+
+/// Of `crates/postbox/src/failpoints.rs`.
+const NEXT_VERSION: &str = "PAIDONCE_NEXT_VERSION";
 
 #[given(expr = "Orders asks again for at most {int} orders at a time")]
 async fn at_most_asked_again(world: &mut World, count: u64) -> Step {
@@ -26,5 +32,35 @@ async fn messages_at_a_time(world: &mut World, count: u64) -> Step {
 fn tell(world: &mut World, service: Service, name: &'static str, value: u64) -> Step {
     let told = &mut world.settings_mut()?.told;
     told.push((service, name, value.to_string()));
+    Ok(())
+}
+
+/// A build that reads one version more than today's: what is rolled out first, before anybody sends it.
+#[given(expr = "{service} reads messages of the version to come")]
+#[when(expr = "{service} reads messages of the version to come")]
+async fn reads_the_next_version(world: &mut World, service: Which) -> Step {
+    let stack = world.prepare().await?;
+    stack.tell_once(service.0, NEXT_VERSION, "read".into());
+    Ok(())
+}
+
+/// The same build, with the new version switched on.
+#[given(expr = "{service} sends messages of the version to come")]
+async fn sends_the_next_version(world: &mut World, service: Which) -> Step {
+    let stack = world.prepare().await?;
+    stack.tell_once(service.0, NEXT_VERSION, "sent".into());
+    Ok(())
+}
+
+#[then(expr = "messages of both versions were sent by {service}")]
+async fn both_versions_were_sent(world: &mut World, service: Which) -> Step {
+    let mut connection = audit::connect(world.stack()?, service.0.service).await?;
+    let versions: Vec<i16> = sqlx::query_scalar(
+        "select distinct schema_version from outbox_messages where is_published order by 1",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .context("cannot read the outbox")?;
+    require!(versions == [1, 2], "{} has sent {versions:?}", service.0);
     Ok(())
 }
