@@ -127,6 +127,20 @@ Feature: Databases that misbehave lose and repeat nothing
     And nothing was parked
     And no payment was asked for a second time
 
+  @D19
+  Scenario: Somebody reads the databases as they were, for as long as orders come in
+    Given the system is running
+    And somebody holds a snapshot of Payments's database
+    And orders keep coming in
+    When Payments is killed while orders are under way
+    Then open orders pile up
+    When Payments starts again
+    Then the queue of requests is empty again, while orders keep coming in
+    When the orders stop coming in
+    Then every order is finished
+    And the snapshot shows none of their payments
+    And no payment was asked for a second time
+
   @D17
   Scenario: Columns are widened under load
     Given the system is running

@@ -140,7 +140,7 @@ async fn run(
     count_consumer(metrics, &consumer);
     start_writers(&config, &writing, &api_pool, &office.outbox, &accept);
     start_redrive(&config, &intake, &upkeep_pool, &office.outbox, metrics);
-    start_partitions(&intake, &upkeep_pool);
+    start_partitions(&config, &intake, &upkeep_pool);
     health.check_tasks("intake tasks", &intake);
     health.check_tasks("writers", &writing);
     health.check_tasks("relay task", &relaying);
@@ -268,8 +268,9 @@ fn start_redrive(
     });
 }
 
-fn start_partitions(tasks: &Tasks, pool: &PgPool) {
+fn start_partitions(config: &OrdersConfig, tasks: &Tasks, pool: &PgPool) {
     let (pool, stop) = (pool.clone(), tasks.shutdown().clone());
+    let retention = config.retention;
     tasks.supervise("partitions", move || {
         let pool = pool.clone();
         every(HOURLY, stop.clone(), move || {
@@ -277,6 +278,9 @@ fn start_partitions(tasks: &Tasks, pool: &PgPool) {
             async move {
                 if let Err(error) = bounded(postbox::make_partitions(&pool)).await {
                     tracing::warn!("cannot make partitions ahead: {error}");
+                }
+                if let Err(error) = bounded(postbox::drop_partitions(&pool, retention)).await {
+                    tracing::warn!("cannot drop partitions that are over: {error}");
                 }
             }
         })

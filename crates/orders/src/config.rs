@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chassis::database::DatabaseConfig;
 use chassis::env::{self, EnvError, Listen};
-use postbox::{BrokerConfig, ConsumerConfig, RelayConfig};
+use postbox::{BrokerConfig, ConsumerConfig, RelayConfig, Retention};
 use serde::Deserialize;
 
 /// Values that stand in where the environment says nothing.
@@ -40,6 +40,9 @@ pub struct OrdersConfig {
     /// `REDRIVE__…`
     #[serde(default)]
     pub redrive: RedriveConfig,
+    /// `RETENTION`: how long what was sent and what was received is kept.
+    #[serde(default)]
+    pub retention: Retention,
     /// `SHUTDOWN_TIMEOUT`: how long a stop may take to finish what is under way.
     #[serde(with = "humantime_serde", default = "shutdown_timeout")]
     pub shutdown_timeout: Duration,
@@ -80,7 +83,7 @@ impl OrdersConfig {
     /// # Errors
     /// Names the variable that is wrong or unknown.
     pub fn read() -> Result<Self, EnvError> {
-        env::read(DEFAULTS)
+        env::read(DEFAULTS).and_then(Self::checked)
     }
 
     /// Reads given variables in place of the process's environment.
@@ -88,6 +91,51 @@ impl OrdersConfig {
     /// # Errors
     /// Names the variable that is wrong or unknown.
     pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, EnvError> {
-        env::read_from(vars, DEFAULTS)
+        env::read_from(vars, DEFAULTS).and_then(Self::checked)
+    }
+
+    /// An order is asked for again under the id of the first request, which must still be known.
+    fn checked(self) -> Result<Self, EnvError> {
+        let shortest = self.redrive_after.saturating_mul(2);
+        if self.retention.duration() >= shortest {
+            return Ok(self);
+        }
+        Err(EnvError::Invalid {
+            name: "RETENTION".into(),
+            problem:
+                "must be twice REDRIVE_AFTER or more: an order is asked for again under the id \
+                      of its first request, which must still be known then"
+                    .into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(vars: &[(&str, &str)]) -> Option<String> {
+        let login = ["DB_ORDERS__USER", "DB_ORDERS__PASSWORD"].map(|name| (name, "x"));
+        let vars = login.iter().chain(vars);
+        let vars = vars.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let read = OrdersConfig::from_vars(vars);
+        read.err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_received_is_kept_for_longer_than_it_can_come_again() {
+        assert_eq!(refusal(&[]), None);
+        assert_eq!(refusal(&[("RETENTION", "1d")]), None);
+        assert_eq!(
+            refusal(&[("RETENTION", "30d"), ("REDRIVE_AFTER", "15d")]),
+            None
+        );
+        for (retention, redrive_after) in [("23h", "30s"), ("5s", "30s"), ("30d", "16d")] {
+            let told = refusal(&[("RETENTION", retention), ("REDRIVE_AFTER", redrive_after)]);
+            assert!(
+                told.as_ref().is_some_and(|told| told.contains("RETENTION")),
+                "{retention}: {told:?}"
+            );
+        }
     }
 }

@@ -137,7 +137,7 @@ async fn run(
     count_relay(metrics, &relay);
     let consumer = start_consumer(&config, &intake, consumer_pool, &office, health);
     count_consumer(metrics, &consumer);
-    start_partitions(&intake, &upkeep_pool);
+    start_partitions(&config, &intake, &upkeep_pool);
     start_reconciliation(&intake, reconcile_pool, health, metrics);
     metrics.tasks(&[&intake, &relaying]);
     health.check_tasks("intake tasks", &intake);
@@ -228,8 +228,9 @@ fn start_waiting(
     });
 }
 
-fn start_partitions(tasks: &Tasks, pool: &PgPool) {
+fn start_partitions(config: &PaymentsConfig, tasks: &Tasks, pool: &PgPool) {
     let (pool, stop) = (pool.clone(), tasks.shutdown().clone());
+    let retention = config.retention;
     tasks.supervise("partitions", move || {
         let pool = pool.clone();
         every(HOURLY, stop.clone(), move || {
@@ -237,6 +238,9 @@ fn start_partitions(tasks: &Tasks, pool: &PgPool) {
             async move {
                 if let Err(error) = bounded(postbox::make_partitions(&pool)).await {
                     tracing::warn!("cannot make partitions ahead: {error}");
+                }
+                if let Err(error) = bounded(postbox::drop_partitions(&pool, retention)).await {
+                    tracing::warn!("cannot drop partitions that are over: {error}");
                 }
             }
         })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chassis::database::DatabaseConfig;
 use chassis::env::{self, EnvError, Listen};
-use postbox::{BrokerConfig, ConsumerConfig, RelayConfig};
+use postbox::{BrokerConfig, ConsumerConfig, RelayConfig, Retention};
 use serde::Deserialize;
 
 /// Values that stand in where the environment says nothing.
@@ -33,6 +33,9 @@ pub struct PaymentsConfig {
     /// `CONFIRM_TIMEOUT`: no confirm for this long and what is open counts as unknown.
     #[serde(with = "humantime_serde", default = "confirm_timeout")]
     pub confirm_timeout: Duration,
+    /// `RETENTION`: how long what was sent and what was received is kept.
+    #[serde(default)]
+    pub retention: Retention,
     /// `SHUTDOWN_TIMEOUT`: how long a stop may take to finish what is under way.
     #[serde(with = "humantime_serde", default = "shutdown_timeout")]
     pub shutdown_timeout: Duration,

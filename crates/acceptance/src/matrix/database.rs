@@ -95,11 +95,11 @@ pub(super) const FAULTS: &[Fault] = &[
         "Not supported",
         "no pooler is part of the tests",
     ),
-    not_here(
+    tests(
         "D19",
         "An old snapshot keeps dead rows",
-        "Slower, still correct",
-        "about space and speed, not about money",
+        "Nothing waits for it; whole days and weeks of rows are dropped, for which no vacuum is needed",
+        "`crates/postbox/tests/post_office/partitions.rs`",
     ),
     scenarios(
         "D20",

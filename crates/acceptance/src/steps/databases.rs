@@ -78,6 +78,36 @@ async fn the_other_process_is_done(world: &mut World) -> Step {
     Ok(stranger.close().await.context("it does not end")?)
 }
 
+/// The rows that change meanwhile cannot be cleared away.
+#[given("somebody holds a snapshot of Payments's database")]
+async fn somebody_holds_a_snapshot(world: &mut World) -> Step {
+    let mut stranger = begin(world).await?;
+    sqlx::raw_sql("set transaction isolation level repeatable read; select count(*) from payments")
+        .execute(&mut stranger)
+        .await
+        .context("cannot read the payments")?;
+    world.stranger = Some(stranger);
+    Ok(())
+}
+
+#[then("the snapshot shows none of their payments")]
+async fn the_snapshot_is_old(world: &mut World) -> Step {
+    let snapshot = world.stranger.as_mut().context("nobody holds a snapshot")?;
+    let seen: i64 = sqlx::query_scalar("select count(*) from payments")
+        .fetch_one(snapshot)
+        .await
+        .context("the snapshot is gone")?;
+    let mut now = audit::connect(world.stack()?, Service::Payments).await?;
+    let there: i64 = sqlx::query_scalar("select count(*) from payments")
+        .fetch_one(&mut now)
+        .await?;
+    require!(
+        seen == 0 && there > 0,
+        "it shows {seen} payments, of {there}"
+    );
+    Ok(())
+}
+
 /// A transaction of somebody else in the database of Payments.
 async fn begin(world: &mut World) -> anyhow::Result<PgConnection> {
     let url = world.prepare().await?.database_url(Service::Payments)?;

@@ -96,6 +96,7 @@ pub(super) const NAMES: &[(&str, Kind)] = &[
     ("CONSUMER__BATCH", Kind::Number),
     ("CONSUMER__PREFETCH", Kind::Number),
     ("CONSUMER__MAX_ATTEMPTS", Kind::Number),
+    ("RETENTION", Kind::Duration),
     ("SHUTDOWN_TIMEOUT", Kind::Duration),
     ("ENV", Kind::Text),
     ("VERIFY__ORDERS_URL", URL_WITH_SECRET),

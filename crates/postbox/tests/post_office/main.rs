@@ -4,6 +4,7 @@ mod alone;
 mod eventually;
 mod office;
 mod parked;
+mod partitions;
 mod peer;
 mod scripted;
 mod wedged;
