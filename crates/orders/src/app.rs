@@ -18,7 +18,7 @@ use chassis::ports::Ports;
 use chassis::serve::serve;
 use chassis::tasks::{Tasks, every};
 use contracts::topology::{DEAD_EXCHANGE, EXCHANGE, ORDER_RESULTS, PAYMENT_REQUESTS};
-use postbox::{Office, Outbox, RelayConfig, Route, TaskStatus, Topology};
+use postbox::{Office, Outbox, RelayConfig, Retention, Route, TaskStatus, Topology};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -116,7 +116,8 @@ async fn run(
         return Ok(());
     }
     let (relay_pool, consumer_pool) = (pool(Role::Relay, 3), pool(Role::Consumer, 2));
-    let upkeep_pool = pool(Role::Upkeep, 1);
+    // Asking again does not wait for the partitions.
+    let upkeep_pool = pool(Role::Upkeep, 2);
     let pools = [&api_pool, &relay_pool, &consumer_pool, &upkeep_pool];
     database::check_room(&pools, "DB_ORDERS__POOL").await?;
 
@@ -272,19 +273,22 @@ fn start_partitions(config: &OrdersConfig, tasks: &Tasks, pool: &PgPool) {
     let (pool, stop) = (pool.clone(), tasks.shutdown().clone());
     let retention = config.retention;
     tasks.supervise("partitions", move || {
-        let pool = pool.clone();
-        every(HOURLY, stop.clone(), move || {
-            let pool = pool.clone();
-            async move {
-                if let Err(error) = bounded(postbox::make_partitions(&pool)).await {
-                    tracing::warn!("cannot make partitions ahead: {error}");
-                }
-                if let Err(error) = bounded(postbox::drop_partitions(&pool, retention)).await {
-                    tracing::warn!("cannot drop partitions that are over: {error}");
-                }
-            }
-        })
+        let (pool, stop) = (pool.clone(), stop.clone());
+        async move {
+            // At once too: a service that was down for long has none for today.
+            keep_partitions(&pool, retention).await;
+            every(HOURLY, stop, || keep_partitions(&pool, retention)).await;
+        }
     });
+}
+
+async fn keep_partitions(pool: &PgPool, retention: Retention) {
+    if let Err(error) = bounded(postbox::make_partitions(pool)).await {
+        tracing::warn!("cannot make partitions ahead: {error}");
+    }
+    if let Err(error) = bounded(postbox::drop_partitions(pool, retention)).await {
+        tracing::warn!("cannot drop partitions that are over: {error}");
+    }
 }
 
 fn count_relay(metrics: &Metrics, status: &TaskStatus) {

@@ -9,8 +9,8 @@ use sqlx::PgPool;
 
 use crate::store;
 
-/// With so many messages still to be sent the relay is far behind, and what is asked again would
-/// only stand behind them.
+/// With so many messages still to be sent that were due long ago the relay is far behind, and what
+/// is asked again would only stand behind them.
 const RELAY_IS_BEHIND: i64 = 10_000;
 
 /// Appends the requests of unanswered orders to the outbox once more, same id, same bytes, and
@@ -33,8 +33,10 @@ pub(crate) async fn redrive_orders(
     if !store::is_only_one(&mut transaction).await? {
         return Ok(0);
     }
-    let unsent = postbox::find_unsent(&mut transaction, RELAY_IS_BEHIND).await?;
+    // A message younger than that is about an order that is not to be asked for yet.
+    let unsent = postbox::find_unsent(&mut transaction, after / 2, RELAY_IS_BEHIND).await?;
     if unsent.len() as i64 >= RELAY_IS_BEHIND {
+        tracing::info!("nothing is asked for again: {RELAY_IS_BEHIND} messages wait to be sent");
         return Ok(0);
     }
     let unanswered = store::claim_unanswered(&mut transaction, after, window, &unsent).await?;

@@ -265,21 +265,22 @@ pub(crate) async fn is_only_one(transaction: &mut PgConnection) -> Result<bool, 
     .await
 }
 
-/// An order asked for so often in vain (half an hour at the usual times), while results of others
-/// come in, is waiting for a person. It is asked for still, and takes no place in the window from
-/// others.
+/// An order asked for so often in vain (half an hour at the usual times) is waiting for a person.
+/// It is asked for still, and takes no place in the window from others while results of others come
+/// in. While none do, Payments may be away and nobody is hopeless: then one order more is asked for
+/// at a time, whose result would be the sign of life.
 const HOPELESS_AFTER: i16 = 8;
 
 /// Claims orders that have been NEW for too long, oldest first, and puts off their next turn:
 /// twice after the same time, then doubling up to ten minutes, jittered. A turn absurdly far ahead
 /// (the database's clock was set back) counts as due. An order in `unsent`, whose message has not
-/// even left the outbox, is skipped.
+/// even left the outbox, is skipped, and so is one that is being settled at this moment.
 ///
 /// No more than `window` orders are being asked for again at a time. Those that are get their next
 /// turn whether the window is full or not: the broker may have lost all of their copies.
 ///
-/// Reads as many orders as it may claim and skip, however many are unanswered: each part walks an
-/// index in order and stops. (The update's guard is written as in [`set_final`], for the same cause.)
+/// What it reads does not grow with the orders that are unanswered: each part walks an index in
+/// order and stops. Only entries that are dead and not cleared away yet come on top.
 pub(crate) async fn claim_unanswered(
     transaction: &mut PgConnection,
     after: Duration,
@@ -295,20 +296,32 @@ pub(crate) async fn claim_unanswered(
                      where message_id > uuid7_floor(now() - interval '2 hours')
                        and message_id < uuid7_floor(now() + interval '1 hour')
                      order by message_id desc limit 100) sent_last
-        ), room as (
-            select greatest(0, $2 - count(*)) as orders
+        ), hopeful as (
+            select count(*) as orders
               from (select from orders
-                     where status = 'NEW' and redrives > 0
-                       and redrives <= (select case when answers then $3::smallint
-                                                    else 32767::smallint end from payments)
-                     limit $2) asked
+                     where status = 'NEW' and redrives between 1 and $3 limit $2) asked
+        ), hopeless as (
+            select count(*) as orders
+              from (select from orders
+                     where status = 'NEW' and redrives > 0 and redrives > $3 limit $2) asked
+        ), room as (
+            select case when answers then greatest(0, $2 - hopeful.orders)
+                        else greatest(0, $2 - hopeful.orders - hopeless.orders,
+                                      1 - hopeful.orders) end as orders
+              from payments, hopeful, hopeless
         ), again as (
-            select id from orders
-             where status = 'NEW' and redrives > 0
-               and (next_redrive_at <= now()
-                    or next_redrive_at > now() + 2 * greatest($1::interval, interval '10 min'))
-               and order_uid <> all ($4)
-             order by next_redrive_at limit $2
+            (select id from orders
+              where status = 'NEW' and redrives > 0
+                and next_redrive_at <= now()
+                and order_uid <> all ($4)
+              order by next_redrive_at limit $2)
+             union all
+            (select id from orders
+              where status = 'NEW' and redrives > 0
+                and next_redrive_at > now() + 2 * greatest($1::interval, interval '10 min')
+                and order_uid <> all ($4)
+              order by next_redrive_at limit $2)
+             limit $2
         ), anew as (
             (select id from orders
               where status = 'NEW' and redrives = 0
@@ -322,6 +335,14 @@ pub(crate) async fn claim_unanswered(
                 and order_uid <> all ($4)
               order by next_redrive_at limit (select orders from room))
              limit (select orders from room)
+        ), locked as (
+            -- in the order of those who settle them, and without waiting for them; as text, which
+            -- is the same order, so that the key's index is not walked for it
+            select id from orders
+             where id = any (array(select id from again union all select id from anew))
+               and status not in ('FINISHED', 'CANCELLED')
+             order by order_uid::text collate "C"
+               for no key update skip locked
         )
         update orders o
            set redrives = least(redrives, 1000) + 1,
@@ -329,8 +350,7 @@ pub(crate) async fn claim_unanswered(
                next_redrive_at = now() + (0.9 + 0.2 * random())
                    * least($1::interval * power(2, least(20, greatest(0, redrives - 1))),
                            greatest($1::interval, interval '10 min'))
-         where o.id = any (array(select id from again union all select id from anew))
-           and o.status not in ('FINISHED', 'CANCELLED')
+         where o.id = any (array(select id from locked))
         returning o.id, o.order_uid, o.message_id, o.user_id, o.amount
         "#,
         interval(after),

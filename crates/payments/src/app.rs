@@ -16,7 +16,7 @@ use chassis::ports::Ports;
 use chassis::serve::serve;
 use chassis::tasks::{Tasks, every};
 use contracts::topology::{DEAD_EXCHANGE, EXCHANGE, ORDER_RESULTS, PAYMENT_REQUESTS};
-use postbox::{Office, Outbox, RelayConfig, Route, TaskStatus, Topology};
+use postbox::{Office, Outbox, RelayConfig, Retention, Route, TaskStatus, Topology};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -197,7 +197,14 @@ fn start_consumer(
     health: &Health,
 ) -> TaskStatus {
     let handler = ChargeOrders::default();
-    start_waiting(tasks, &pool, &office.outbox, &handler.set_aside, health);
+    start_waiting(
+        config,
+        tasks,
+        &pool,
+        &office.outbox,
+        &handler.set_aside,
+        health,
+    );
     let consumer = Arc::new(office.consumer(pool, config.consumer.clone(), handler));
     let counted = consumer.status.clone();
     let (status, stop) = (consumer.status.clone(), tasks.shutdown().clone());
@@ -210,12 +217,14 @@ fn start_consumer(
 }
 
 fn start_waiting(
+    config: &PaymentsConfig,
     tasks: &Tasks,
     pool: &PgPool,
     outbox: &Outbox,
     set_aside: &Arc<Notify>,
     health: &Health,
 ) {
+    let max_attempts = config.consumer.max_attempts.get();
     let status = TaskStatus::default();
     let shown = status.clone();
     health.check(Scope::Ready, "waiting", move || ready(shown.check()));
@@ -224,7 +233,9 @@ fn start_waiting(
     tasks.supervise("waiting", move || {
         let (pool, outbox, set_aside) = (pool.clone(), outbox.clone(), Arc::clone(&set_aside));
         let (status, stop) = (status.clone(), stop.clone());
-        async move { work_off_waiting::run(&pool, &outbox, &set_aside, &status, &stop).await }
+        async move {
+            work_off_waiting::run(&pool, &outbox, &set_aside, max_attempts, &status, &stop).await;
+        }
     });
 }
 
@@ -232,19 +243,22 @@ fn start_partitions(config: &PaymentsConfig, tasks: &Tasks, pool: &PgPool) {
     let (pool, stop) = (pool.clone(), tasks.shutdown().clone());
     let retention = config.retention;
     tasks.supervise("partitions", move || {
-        let pool = pool.clone();
-        every(HOURLY, stop.clone(), move || {
-            let pool = pool.clone();
-            async move {
-                if let Err(error) = bounded(postbox::make_partitions(&pool)).await {
-                    tracing::warn!("cannot make partitions ahead: {error}");
-                }
-                if let Err(error) = bounded(postbox::drop_partitions(&pool, retention)).await {
-                    tracing::warn!("cannot drop partitions that are over: {error}");
-                }
-            }
-        })
+        let (pool, stop) = (pool.clone(), stop.clone());
+        async move {
+            // At once too: a service that was down for long has none for today.
+            keep_partitions(&pool, retention).await;
+            every(HOURLY, stop, || keep_partitions(&pool, retention)).await;
+        }
     });
+}
+
+async fn keep_partitions(pool: &PgPool, retention: Retention) {
+    if let Err(error) = bounded(postbox::make_partitions(pool)).await {
+        tracing::warn!("cannot make partitions ahead: {error}");
+    }
+    if let Err(error) = bounded(postbox::drop_partitions(pool, retention)).await {
+        tracing::warn!("cannot drop partitions that are over: {error}");
+    }
 }
 
 fn start_reconciliation(tasks: &Tasks, pool: PgPool, health: &Health, metrics: &Metrics) {

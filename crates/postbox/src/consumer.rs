@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use lapin::message::Delivery;
@@ -27,8 +28,10 @@ use crate::status::TaskStatus;
 use crate::topology::Topology;
 
 /// How often a batch that collides with another transaction is tried again as it is. If it still
-/// does, the row in the way stays there, and the messages are to blame.
-const COLLISIONS: u32 = 4;
+/// does, the row in the way may stay there, and its messages are tried one by one.
+const COLLISIONS: u32 = 2;
+/// Longer than the other transaction needs to end.
+const COLLISION_PAUSE: Duration = Duration::from_millis(30);
 
 /// The consumer of one service's queue. Any number of processes.
 #[derive(Debug)]
@@ -274,9 +277,12 @@ impl<H: Handler> Consumer<H> {
             };
             let error = match outcome {
                 Some(Ok(taken)) => return Some(Some(self.done(taken))),
-                Some(Err(error)) if error.is_collision() && collisions < COLLISIONS => {
+                Some(Err(error))
+                    if error.is_collision() && reads.len() > 1 && collisions < COLLISIONS =>
+                {
                     collisions += 1;
-                    Some(error)
+                    tokio::time::sleep(COLLISION_PAUSE).await;
+                    continue;
                 }
                 Some(Err(error))
                     if !error.is_transient() || planted("a_server_s_fault_is_an_attempt") =>

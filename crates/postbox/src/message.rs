@@ -61,28 +61,47 @@ impl OutboxRow {
     /// What of the message's properties stands in the row. A kind that is no AMQP type is left
     /// out: such a row can only be parked.
     pub(crate) fn properties(&self) -> BasicProperties {
-        let mut headers = FieldTable::default();
-        headers.insert(
-            "schema_version".into(),
-            AMQPValue::ShortInt(self.schema_version),
-        );
-        for (name, value) in [
-            ("traceparent", &self.traceparent),
-            ("x-request-id", &self.request_id),
-        ] {
-            if let Some(value) = value {
-                headers.insert(name.into(), AMQPValue::LongString(value.as_str().into()));
-            }
-        }
         let message_id = match planted("an_id_made_when_it_is_sent") {
             true => Uuid::now_v7(),
             false => self.message_id,
         };
-        BasicProperties::default()
-            .with_message_id(message_id.to_string().into())
-            .with_type(ShortString::try_new(self.kind.as_str()).unwrap_or_default())
-            .with_headers(headers)
+        properties(
+            message_id,
+            &self.kind,
+            self.schema_version,
+            [self.traceparent.as_ref(), self.request_id.as_ref()],
+        )
     }
+}
+
+impl NewMessage {
+    pub(crate) fn properties(&self) -> BasicProperties {
+        properties(
+            self.message_id,
+            self.kind,
+            self.schema_version,
+            [self.traceparent.as_ref(), self.request_id.as_ref()],
+        )
+    }
+}
+
+fn properties(
+    message_id: Uuid,
+    kind: &str,
+    schema_version: i16,
+    cause: [Option<&String>; 2],
+) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert("schema_version".into(), AMQPValue::ShortInt(schema_version));
+    for (name, value) in ["traceparent", "x-request-id"].into_iter().zip(cause) {
+        if let Some(value) = value {
+            headers.insert(name.into(), AMQPValue::LongString(value.as_str().into()));
+        }
+    }
+    BasicProperties::default()
+        .with_message_id(message_id.to_string().into())
+        .with_type(ShortString::try_new(kind).unwrap_or_default())
+        .with_headers(headers)
 }
 
 /// A delivery whose frame is in order: it has a UUID as its id, is plain JSON text in UTF-8 of

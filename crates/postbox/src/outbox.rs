@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -86,22 +87,29 @@ pub async fn append(
     Ok(pair(messages, stored))
 }
 
-/// Business keys of up to `limit` messages that are still to be sent, first due first. A key stands
-/// in it once for each of its messages.
+/// Business keys of up to `limit` messages that are at least so old and still to be sent, first due
+/// first. A key stands in it once for each of its messages.
 ///
 /// # Errors
 /// The database's.
 pub async fn find_unsent(
     transaction: &mut PgConnection,
+    age: Duration,
     limit: i64,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     let keys = sqlx::query_scalar!(
         r#"
         select key as "key!" from outbox_messages
          where not is_published and key is not null
+           and created_at <= now() - $1::interval
          order by due_at
-         limit $1
+         limit $2
         "#,
+        PgInterval {
+            months: 0,
+            days: 0,
+            microseconds: i64::try_from(age.as_micros()).unwrap_or(i64::MAX),
+        },
         limit,
     )
     .fetch_all(&mut *transaction)

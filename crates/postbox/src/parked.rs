@@ -7,6 +7,8 @@ use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::message::NewMessage;
+
 /// Bytes of a body that are kept.
 const BODY_MAX: usize = 131_072;
 
@@ -121,6 +123,33 @@ pub(crate) fn identity(properties: &BasicProperties, body: &[u8]) -> String {
 /// PostgreSQL's text takes every character but one.
 fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
+}
+
+/// Parks one message that was taken in and could not be worked off later, in the caller's
+/// transaction, as the consumer would have. The message is then not known to the inbox any more,
+/// so that a copy after the mend is judged anew.
+///
+/// # Errors
+/// The database's; the caller's transaction is then to be rolled back.
+pub async fn park_later(
+    transaction: &mut PgConnection,
+    queue: &str,
+    message: &NewMessage,
+    why: Unreadable,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "delete from inbox_messages where message_id = $1",
+        message.message_id,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let parked = Parked {
+        properties: message.properties(),
+        body: message.body.clone().into_bytes(),
+        key: Some(message.key),
+        why,
+    };
+    park(transaction, queue, vec![parked]).await
 }
 
 /// Keeps messages inside the transaction of their batch. A copy of one that is there counts up

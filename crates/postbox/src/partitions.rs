@@ -78,8 +78,9 @@ const LOCK_LIMIT: &str = "set local lock_timeout = '500ms'";
 /// What an hour may take out of a DEFAULT partition, so that it ends.
 const FOREIGN_MAX: i64 = 10_000;
 
-/// Drops partitions whose every row is older than `retention`, and returns how many: days of the
-/// outbox in which nothing is still to be sent, and weeks of the inbox. What stands outside every
+/// Drops partitions that ended longer ago than `retention`, and returns how many: days of the outbox
+/// in which nothing is still to be sent, and weeks of the inbox, by the time at which their messages
+/// were made; never the last whole week, which is made ahead. What stands outside every
 /// range (foreign ids, a clock far off) is deleted row by row. One table to a transaction, and
 /// whoever does not get it within half a second leaves it for the next time.
 ///
@@ -114,7 +115,9 @@ async fn find_old(pool: &PgPool, retention: Retention) -> Result<Vec<String>, sq
                         and c.relname ~ '^outbox_messages_[0-9]{8}$')
                     or (i.inhparent = 'inbox_messages'::regclass
                         and c.relname ~ '^inbox_messages_[0-9]{4}w[0-9]{2}$')) partitions
-         where ends::timestamp at time zone 'UTC' <= now() - $1::interval
+         where ends::timestamp at time zone 'UTC'
+               <= now() - case when name like 'inbox%' then greatest($1::interval, interval '7 days')
+                               else $1::interval end
          order by name
         "#,
         retention.interval(),

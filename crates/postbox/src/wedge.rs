@@ -84,9 +84,9 @@ async fn delete(config: &BrokerConfig, name: &str, queue: &str) -> Result<(), Br
     Ok(())
 }
 
-/// Takes a message and gives it back, the one question that a dead queue cannot answer. A queue that
-/// comes back dead is empty, so one that has messages is not asked: each answer would be a delivery,
-/// and these are counted.
+/// Asks for a message, the one question that a dead queue cannot answer. A queue that comes back dead
+/// is empty, so one that has messages is not asked: each answer would be a delivery, and these are
+/// counted. A message that comes between is given back.
 async fn answers(config: &BrokerConfig, name: &str, queue: &str) -> Result<bool, BrokerError> {
     // On a connection of its own: the broker closes the one that asked a dead queue.
     let connection = broker::connect(config, name).await?;
@@ -109,7 +109,10 @@ async fn answers(config: &BrokerConfig, name: &str, queue: &str) -> Result<bool,
     };
     match timeout(PROBE_LIMIT, get).await {
         Err(_) => Ok(false),
-        Ok(Ok(_)) => Ok(true),
+        Ok(Ok(())) => {
+            broker::leave(&connection).await;
+            Ok(true)
+        }
         Ok(Err(error)) => match error.kind() {
             // The broker's own timeout, passed on to us.
             ErrorKind::ProtocolError(error)

@@ -44,8 +44,13 @@ const BATCH_PLANS: &[(&str, &str)] = &[
 ];
 
 /// Set where the first few rows are taken in the order of an index, out of however many there are:
-/// with statistics that are out of date, gathering and sorting them all looks as cheap.
-const ORDERED_PLANS: &[(&str, &str)] = &[("enable_bitmapscan", "off"), ("enable_sort", "off")];
+/// with statistics that are out of date, gathering and sorting them all looks as cheap. And a list
+/// that is given with a statement is hashed only by a plan that is made for it.
+const ORDERED_PLANS: &[(&str, &str)] = &[
+    ("enable_bitmapscan", "off"),
+    ("enable_sort", "off"),
+    ("plan_cache_mode", "force_custom_plan"),
+];
 
 /// Set for the relay, which only claims, marks and puts back outbox rows: one that a crash of the
 /// server loses is a second send, and the receiver's inbox absorbs it.

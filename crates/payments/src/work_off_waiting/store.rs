@@ -12,6 +12,8 @@ use crate::store::money;
 /// A request that waits for its user's account.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
+    /// Its turn; 0 before it is stored.
+    pub(crate) id: i64,
     pub(crate) message_id: Uuid,
     pub(crate) request: PaymentRequested,
     pub(crate) traceparent: Option<String>,
@@ -81,7 +83,8 @@ pub(crate) async fn find_waiting(
         .collect()
 }
 
-/// Locks accounts that requests wait for, as far as nobody else holds them.
+/// Locks accounts that requests wait for, as far as nobody else holds them, those first that were
+/// waited for longest. Nothing is waited for, so their order makes no deadlock.
 pub(crate) async fn lock_awaited_accounts(
     transaction: &mut PgConnection,
     most: i64,
@@ -89,9 +92,9 @@ pub(crate) async fn lock_awaited_accounts(
     let rows = sqlx::query!(
         r#"
         select user_id, balance
-          from accounts
+          from accounts a
          where user_id = any (array(select distinct user_id from waiting_messages))
-         order by user_id
+         order by (select min(id) from waiting_messages w where w.user_id = a.user_id)
          limit $1
            for no key update skip locked
         "#,
@@ -128,6 +131,7 @@ pub(crate) async fn take_waiting(
     rows.into_iter()
         .map(|r| {
             Ok(Waiting {
+                id: r.id,
                 message_id: r.message_id,
                 request: PaymentRequested {
                     order_uid: OrderUid(r.order_uid),
@@ -140,6 +144,17 @@ pub(crate) async fn take_waiting(
             })
         })
         .collect()
+}
+
+/// Takes one request out; false if it is not there any more.
+pub(crate) async fn remove_waiting(
+    transaction: &mut PgConnection,
+    id: i64,
+) -> Result<bool, sqlx::Error> {
+    let removed = sqlx::query!("delete from waiting_messages where id = $1", id)
+        .execute(transaction)
+        .await?;
+    Ok(removed.rows_affected() == 1)
 }
 
 /// Forgets that messages were taken in.
