@@ -6,7 +6,7 @@ Feature: A broker outage delays payments, and loses and repeats none
     Given the system is running
     And orders keep coming in
 
-  @B1 @A9
+  @B1
   Scenario: The broker is restarted
     When the broker is restarted while orders are under way
     Then open orders pile up
@@ -18,7 +18,7 @@ Feature: A broker outage delays payments, and loses and repeats none
     And every order is finished
     And no payment was asked for a second time
 
-  @B2 @A9
+  @B2
   Scenario: The broker is killed
     When the broker is killed while orders are under way
     Then open orders pile up

@@ -20,7 +20,6 @@ Feature: A service may die at any moment of its work
       | Orders   | orders.answered       |
       | Orders   | relay.taken           |
       | Orders   | relay.published       |
-      | Orders   | relay.confirmed       |
       | Orders   | relay.marked          |
       | Orders   | consumer.delivered    |
       | Orders   | consumer.begun        |
@@ -37,12 +36,29 @@ Feature: A service may die at any moment of its work
       | Payments | payments.decided      |
       | Payments | payments.written      |
       | Payments | consumer.handled      |
-      | Payments | consumer.committed    |
       | Payments | consumer.acknowledged |
       | Payments | relay.taken           |
       | Payments | relay.published       |
       | Payments | relay.confirmed       |
       | Payments | relay.marked          |
+
+  @A7 @A15
+  Scenario Outline: <service> dies at <moment>, and does again what it cannot know to be done
+    Given <service> will die at one of the times it comes to "<moment>"
+    And the system is running
+    And orders keep coming in
+    Then <service> is dead
+    When <service> comes back at once
+    And the orders stop coming in
+    Then every order is finished
+    And some requests were delivered twice
+    And no payment was asked for a second time
+    And no message went out under two ids
+
+    Examples:
+      | service  | moment             |
+      | Orders   | relay.confirmed    |
+      | Payments | consumer.committed |
 
   @A5
   Scenario Outline: <service> dies with rows claimed that an earlier process left
@@ -71,10 +87,13 @@ Feature: A service may die at any moment of its work
     And Payments is down
     And Ana has ordered for 30.00
     Then Orders is dead
-    When Orders starts again
+    When the waiting requests are purged
+    And Orders starts again
     And Payments starts again
     Then Ana's order is finished
     And Ana's balance is 70.00
+    And payments were asked for a second time
+    And no message went out under two ids
 
     Examples:
       | moment                       |
@@ -151,9 +170,11 @@ Feature: A service may die at any moment of its work
     And Ana has ordered for 30.00
     When the second Orders is frozen
     Then Orders is dead
-    When the second Orders is thawed
+    When the waiting requests are purged
+    And the second Orders is thawed
     And Payments starts again
     Then Ana's order is finished
+    And payments were asked for a second time
     When Orders comes back <when>
     Then Ana's balance is 70.00
 

@@ -15,6 +15,20 @@ Feature: A network that fails delays payments, and loses and repeats none
     And some requests were delivered twice
     And no payment was asked for a second time
 
+  @A6
+  Scenario: Orders is killed while the broker has its requests, and it does not know
+    Given the system is running
+    And orders keep coming in
+    When the way from Orders to the broker swallows all answers
+    Then payments are made for orders that Orders does not know to be sent
+    When Orders is killed
+    And every way is open again
+    And Orders starts again
+    And the orders stop coming in
+    Then every order is finished
+    And some requests were delivered twice
+    And no payment was asked for a second time
+
   @A9
   Scenario: What Orders has sent is lost on its way to the broker
     Given the system is running
@@ -53,13 +67,37 @@ Feature: A network that fails delays payments, and loses and repeats none
     And no payment was asked for a second time
 
   @A17
-  Scenario Outline: The answer to a commit of <service> is lost
+  Scenario: The answer to a commit of Payments is lost
     Given the system is running
     And orders keep coming in
-    When the answer to the next commit of <service> is lost
-    Then an answer of <service>'s database was lost indeed
+    When the answer to the next commit of Payments is lost
+    Then an answer of Payments's database was lost indeed
     When the orders stop coming in
     Then every order is finished
+    And some requests were delivered twice
+    And nothing was parked
+    And no payment was asked for a second time
+
+  @A17
+  Scenario: The answer to a commit of Orders is lost
+    Given the system is running
+    And orders keep coming in
+    When the answer to the next commit of Orders is lost
+    Then an answer of Orders's database was lost indeed
+    When the orders stop coming in
+    Then every order is finished
+    And nothing was parked
+    And no payment was asked for a second time
+
+  @A17
+  Scenario Outline: A commit of <service> does not arrive
+    Given the system is running
+    And orders keep coming in
+    When the next commit of <service> is lost
+    Then a commit of <service> was lost indeed
+    When the orders stop coming in
+    Then every order is finished
+    And nothing was parked
     And no payment was asked for a second time
 
     Examples:

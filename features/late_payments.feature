@@ -27,7 +27,6 @@ Feature: An order waits for its payment as long as it takes
     When Payments starts
     Then Ben's order is cancelled
 
-  @A19
   Scenario: Orders comes back long after the payment was made
     Given the system is running
     And Ana has an account with 100.00

@@ -299,6 +299,9 @@ impl<H: Handler> Consumer<H> {
                     return Some(None);
                 }
                 Some(Err(_)) if planted("a_failure_goes_back_to_the_queue") => return None,
+                Some(Err(_)) if planted("acknowledged_after_an_unknown_commit") => {
+                    return Some(Some(Committed { last_tag }));
+                }
                 Some(Err(error)) => Some(error),
                 None => None,
             };

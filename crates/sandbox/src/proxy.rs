@@ -3,6 +3,7 @@
 //!
 //! Not here: anything that knows PostgreSQL or AMQP.
 
+mod trap;
 mod weather;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,36 +18,12 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::server::lock;
 
+use trap::{Lost, Spotted, Trap};
 pub use weather::Link;
 use weather::{Direction, Weather};
 
 /// A server that has begun to answer and then says nothing for this long has finished its answer.
 const ANSWERED: Duration = Duration::from_millis(200);
-
-/// A request that is to be answered in vain.
-#[derive(Debug, Default)]
-struct Trap {
-    marker: Mutex<Option<Vec<u8>>>,
-    sprung: AtomicUsize,
-}
-
-impl Trap {
-    /// Whether these bytes hold the marker; only the first who asks so is told.
-    fn springs(&self, bytes: &[u8]) -> bool {
-        let mut marker = lock(&self.marker);
-        let found = marker
-            .as_ref()
-            .is_some_and(|marker| bytes.windows(marker.len()).any(|window| window == marker));
-        if found {
-            *marker = None;
-        }
-        found
-    }
-
-    fn marker_length(&self) -> usize {
-        lock(&self.marker).as_ref().map_or(0, Vec::len)
-    }
-}
 
 /// Bytes that go on at a time where nothing limits them.
 const PORTION: usize = 64 * 1024;
@@ -178,12 +155,23 @@ impl Proxy {
     /// Sets a trap for the next client that sends these bytes: the server gets all of the request and answers it, and
     /// the client's connection is reset in place of the answer. It closes once.
     pub fn lose_answer_to(&self, request: &[u8]) {
-        *lock(&self.inside.trap.marker) = (!request.is_empty()).then(|| request.to_vec());
+        self.inside.trap.set(&[request], Lost::Answer);
     }
 
-    /// How many answers were lost in such a trap, to assert that it bites.
-    pub fn answers_lost(&self) -> usize {
-        self.inside.trap.sprung.load(Ordering::SeqCst)
+    /// The same for the next client that sends first the one and then the other on one connection.
+    pub fn lose_answer_behind(&self, first: &[u8], request: &[u8]) {
+        self.inside.trap.set(&[first, request], Lost::Answer);
+    }
+
+    /// As before, but the server does not get the portion that the request ends in, and the client's connection is
+    /// reset at once.
+    pub fn lose_request_behind(&self, first: &[u8], request: &[u8]) {
+        self.inside.trap.set(&[first, request], Lost::Request);
+    }
+
+    /// How many answers or requests were lost in such a trap, to assert that it bites.
+    pub fn lost_in_traps(&self) -> usize {
+        self.inside.trap.sprung()
     }
 
     /// How many bytes a second go over each connection in each direction; `None`, as at first: as many as there are.
@@ -321,8 +309,7 @@ struct Pump<'a> {
 impl Pump<'_> {
     async fn run(mut self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
         let mut buffer = vec![0; PORTION];
-        // The end of what was sent before: a marker may stand across two portions.
-        let mut tail = Vec::new();
+        let mut spotted = Spotted::default();
         loop {
             let most = self.weather.borrow().portion;
             let Ok(count @ 1..) = from.read(&mut buffer[..most]).await else {
@@ -331,12 +318,20 @@ impl Pump<'_> {
                 return;
             };
             if self.direction == Direction::ToServer {
-                self.set_off(&mut tail, &buffer[..count]);
+                match self.inside.trap.springs(&mut spotted, &buffer[..count]) {
+                    None => {}
+                    Some(Lost::Answer) => self.caught.store(true, Ordering::SeqCst),
+                    Some(Lost::Request) => {
+                        self.caught.store(true, Ordering::SeqCst);
+                        self.inside.trap.has_sprung();
+                        return;
+                    }
+                }
             } else if self.caught.load(Ordering::SeqCst) {
                 while let Ok(Ok(1..)) = tokio::time::timeout(ANSWERED, from.read(&mut buffer)).await
                 {
                 }
-                self.inside.trap.sprung.fetch_add(1, Ordering::SeqCst);
+                self.inside.trap.has_sprung();
                 return;
             }
             let Some(weather) = self.open().await else {
@@ -356,19 +351,6 @@ impl Pump<'_> {
                 }
             }
         }
-    }
-
-    fn set_off(&self, tail: &mut Vec<u8>, portion: &[u8]) {
-        let length = self.inside.trap.marker_length();
-        if length == 0 {
-            tail.clear();
-            return;
-        }
-        tail.extend_from_slice(portion);
-        if self.inside.trap.springs(tail) {
-            self.caught.store(true, Ordering::SeqCst);
-        }
-        tail.drain(..tail.len().saturating_sub(length - 1));
     }
 
     /// Waits until bytes flow this way; `None` if that will never be.

@@ -57,6 +57,11 @@ pub(crate) const PLANTS: &[Plant] = &[
         OPEN,
     ),
     plant(
+        "acknowledged_after_an_unknown_commit",
+        "A commit of Payments does not arrive",
+        OPEN,
+    ),
+    plant(
         "the_end_of_the_stream_is_nothing",
         "A queue is deleted while nobody has anything in it",
         "order 1 is NEW",

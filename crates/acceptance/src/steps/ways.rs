@@ -18,6 +18,7 @@ use crate::audit;
 use crate::eventually::eventually;
 use crate::failed::{Step, require};
 use crate::parameters::{FarEnd, Harm, Person, Which};
+use crate::steps::poison::queue_of;
 use crate::steps::services::until_orders_are_under_way;
 use crate::ways::Far;
 use crate::world::World;
@@ -192,17 +193,28 @@ async fn the_next_answer_is_lost(world: &mut World) -> Step {
     Ok(())
 }
 
+/// Of a transaction that takes messages in: it names their queue.
 #[when(expr = "the answer to the next commit of {service} is lost")]
+async fn the_next_answer_to_a_commit_is_lost(world: &mut World, service: Which) -> Step {
+    let queue = queue_of(service.0.service)?.queue.as_bytes();
+    way(world, service, FarEnd::Database)?.lose_answer_behind(queue, b"COMMIT");
+    Ok(())
+}
+
+/// As above.
+#[when(expr = "the next commit of {service} is lost")]
 async fn the_next_commit_is_lost(world: &mut World, service: Which) -> Step {
-    way(world, service, FarEnd::Database)?.lose_answer_to(b"COMMIT");
+    let queue = queue_of(service.0.service)?.queue.as_bytes();
+    way(world, service, FarEnd::Database)?.lose_request_behind(queue, b"COMMIT");
     Ok(())
 }
 
 #[then(expr = "an answer of {service}'s database was lost indeed")]
+#[then(expr = "a commit of {service} was lost indeed")]
 async fn an_answer_was_lost(world: &mut World, service: Which) -> Step {
     let way = way(world, service, FarEnd::Database)?;
     eventually("an answer is lost", || async move {
-        ensure!(way.answers_lost() > 0, "none was");
+        ensure!(way.lost_in_traps() > 0, "none was");
         Ok(())
     })
     .await?;
