@@ -33,8 +33,7 @@ Feature: A broker outage delays payments, and loses and repeats none
   @B4
   Scenario: The broker is frozen
     When the broker is frozen while orders are under way
-    Then Orders is not ready for everything within 10 seconds
-    And Payments is not ready for everything within 10 seconds
+    Then Orders and Payments are not ready for everything within 12 seconds
     And no customer is turned away
     When the broker is thawed
     Then every service is ready within 15 seconds

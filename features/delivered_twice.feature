@@ -2,7 +2,7 @@
 Feature: An order is paid once, however often its messages are delivered
   Messages are delivered at least once; what they do, they do once.
 
-  @A15 @A22 @A26
+  @A15 @A26
   Scenario Outline: Every message is delivered twice
     Given the system is running
     And every message is delivered a second time, under <identity>

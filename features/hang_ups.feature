@@ -1,7 +1,7 @@
 Feature: A customer who hangs up harms nobody
   What was cut short is done or not done, and no other customer's money hangs on it.
 
-  @A3 @A4
+  @A4
   Scenario Outline: A customer hangs up on <service> in the middle of deposits, at any moment
     Given the system is running
     And Ana has an account with 0.00

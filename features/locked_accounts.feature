@@ -20,7 +20,7 @@ Feature: An account that somebody holds locked stalls nobody else
     And nothing was parked
     And no payment was asked for a second time
 
-  @D9 @L5 @A22 @A26
+  @D9 @L5 @A26
   Scenario Outline: Ana's account is locked while every message is delivered twice, under <identity>
     Given every message is delivered a second time, under <identity>
     And somebody else holds Ana's account locked

@@ -37,11 +37,12 @@ Feature: Two of everything
     And the system is running
     And the second Orders is running
     And orders keep coming in
-    When the way from Orders to the broker is cut while orders are under way
-    Then open orders pile up
+    When the way from Orders to the broker swallows all answers
+    Then payments are made for orders that Orders does not know to be sent
     When Orders is frozen
     And the orders stop coming in
     Then every order is finished
+    And some requests were delivered twice
     When every way is open again
     And Orders is thawed
     Then every order is finished
@@ -76,7 +77,7 @@ Feature: Two of everything
     Then 150 orders are finished and 50 are cancelled
     And no transaction came into a deadlock
 
-  @F5 @A21 @A22
+  @F5 @A21
   Scenario: Two Payments processes take a request and its copy in at once
     Given each Payments process takes 1 messages at a time
     And the system is running
@@ -109,7 +110,7 @@ Feature: Two of everything
     Then 20 orders are finished and 0 are cancelled
     And no transaction came into a deadlock
 
-  @F15 @D7
+  @F15 @D7 @A22
   Scenario: Two Payments processes take the same requests in, one of which is held up in the middle
     Given each Payments process takes 100 messages at a time
     And the system is running
@@ -126,22 +127,6 @@ Feature: Two of everything
     And no transaction came into a deadlock
 
   @E4
-  Scenario: Processes of today and of the version to come work side by side
-    Given a balancer in front of Orders and Payments
-    And the second Orders reads messages of the version to come
-    And the second Payments reads messages of the version to come
-    And the system is running
-    And the second Orders is running
-    And the second Payments is running
-    And orders keep coming in
-    When the orders stop coming in
-    Then every order is finished
-    And both processes of Payments have taken messages in
-    And both processes of Orders have taken messages in
-    And nothing was parked
-    And no payment was asked for a second time
-
-  @E4
   Scenario: All read the version to come, and one of each sends it
     Given a balancer in front of Orders and Payments
     And Orders reads messages of the version to come
@@ -156,6 +141,8 @@ Feature: Two of everything
     Then every order is finished
     And messages of both versions were sent by Orders
     And messages of both versions were sent by Payments
+    And both processes of Payments have taken messages in
+    And both processes of Orders have taken messages in
     And nothing was parked
     And no payment was asked for a second time
 
@@ -177,3 +164,15 @@ Feature: Two of everything
     Then every order is finished
     And the operator sees no parked message
     And no payment was asked for a second time
+
+  @A23
+  Scenario: One customer orders more than she can pay for, and two Payments processes decide
+    Given each Payments process takes 1 messages at a time
+    And the system is running
+    And the second Payments is running
+    And Ana has an account with 10.00
+    When Ana orders 60 times for 1.00, all at once
+    Then 10 of Ana's orders are finished and 50 are cancelled
+    And Ana's balance is 0.00
+    And both processes of Payments have taken messages in
+    And no transaction came into a deadlock

@@ -13,15 +13,17 @@ pub(super) const FAULTS: &[Fault] = &[
         "Orders dies after the commit, before the 201",
         "The order is paid; the client may find it in the list",
     ),
-    scenarios(
+    tests(
         "A3",
         "A client hangs up while a transaction begins",
         "Nobody else's write is lost: the pool's guard closes the connection",
+        "`crates/chassis/src/database/server_tests.rs`",
     ),
-    scenarios(
+    tests(
         "A4",
         "A client hangs up between begin and commit",
-        "The write runs to its end in a task of its own",
+        "The write runs to its end in a task of its own, and is one statement",
+        "`crates/chassis/src/tasks.rs`",
     ),
     scenarios(
         "A5",

@@ -5,6 +5,9 @@
 use anyhow::{Context, ensure};
 use contracts::topology::PAYMENT_REQUESTS;
 use cucumber::{then, when};
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use prover::amqp;
 use sandbox::QueueDepth;
 use sqlx::Connection as _;
 use uuid::Uuid;
@@ -40,10 +43,33 @@ async fn in_the_hands_of_payments(world: &mut World, count: u64) -> Step {
     Ok(until_the_queue(world, as_said).await?)
 }
 
-/// Some may be done with already.
+/// Some may be done with already. The broker itself is asked: what its management says may be of a second ago, when
+/// the requests were somewhere else.
 #[then("no request is left to be taken")]
 async fn all_are_taken(world: &mut World) -> Step {
-    Ok(until_the_queue(world, |depth| depth.ready == 0).await?)
+    let connection = amqp::connect(&world.stack()?.amqp_url(), "acceptance-asks").await?;
+    let channel = &connection.create_channel().await?;
+    eventually("the requests are taken", || async move {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let queue = channel
+            .queue_declare(
+                PAYMENT_REQUESTS.queue.into(),
+                passive,
+                FieldTable::default(),
+            )
+            .await?;
+        let (ready, consumers) = (queue.message_count(), queue.consumer_count());
+        ensure!(
+            ready == 0 && consumers == 2,
+            "{ready} are left, for {consumers} consumers"
+        );
+        Ok(())
+    })
+    .await?;
+    Ok(connection.close(200, "done".into()).await?)
 }
 
 async fn until_the_queue(world: &World, fits: impl Fn(QueueDepth) -> bool) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use cucumber::{given, then, when};
 
-use crate::eventually::within;
+use crate::eventually::{eventually, within};
 use crate::failed::{Step, require};
 use crate::parameters::Which;
 use crate::seed;
@@ -62,8 +62,9 @@ async fn will_panic(world: &mut World, service: Which, times: u32, moment: Strin
 
 #[then(expr = "{service} has panicked {int} time(s), and goes on")]
 async fn has_panicked(world: &mut World, service: Which, times: usize) -> Step {
-    world.stack_mut()?.process(service.0)?.ensure_alive()?;
-    require_panics(world, service, times)
+    // What is asked for before may be done while the part that panics has not come so far.
+    until_it_panicked(world, service, times).await?;
+    Ok(world.stack_mut()?.process(service.0)?.ensure_alive()?)
 }
 
 /// With an exit code that has a supervisor start it again; a panic of the process itself would be another one.
@@ -75,13 +76,16 @@ async fn has_given_up(world: &mut World, service: Which, times: usize) -> Step {
         "{} ended with {status}",
         service.0
     );
-    require_panics(world, service, times)
+    Ok(until_it_panicked(world, service, times).await?)
 }
 
-fn require_panics(world: &World, service: Which, times: usize) -> Step {
-    let path = world.stack()?.log(service.0);
-    let log = std::fs::read_to_string(&path).context("cannot read a log")?;
-    let panics = log.matches("to panic, as told").count();
-    require!(panics == times, "{} has panicked {panics} times", service.0);
-    Ok(())
+async fn until_it_panicked(world: &World, service: Which, times: usize) -> anyhow::Result<()> {
+    let path = &world.stack()?.log(service.0);
+    eventually("it panics", || async move {
+        let log = std::fs::read_to_string(path).context("cannot read a log")?;
+        let panics = log.matches("to panic, as told").count();
+        ensure!(panics == times, "it has panicked {panics} times");
+        Ok(())
+    })
+    .await
 }

@@ -30,6 +30,15 @@ async fn is_soon_not_ready(world: &mut World, service: Which, seconds: u64) -> S
     Ok(soon(world, service.0, 503, seconds).await?)
 }
 
+/// As above: a silent broker is given up after two heartbeats, of which each takes four seconds.
+#[then(expr = "Orders and Payments are not ready for everything within {int} seconds")]
+async fn both_are_soon_not_ready(world: &mut World, seconds: u64) -> Step {
+    let both = [Service::Orders, Service::Payments];
+    let both = both.map(|service| soon(world, service.first(), 503, seconds));
+    futures::future::try_join_all(both).await?;
+    Ok(())
+}
+
 /// As above.
 #[then(expr = "{service} is ready for everything within {int} seconds")]
 async fn is_soon_ready(world: &mut World, service: Which, seconds: u64) -> Step {

@@ -204,6 +204,24 @@ async fn are_kept_unsent(world: &mut World) -> Step {
     Ok(())
 }
 
+/// Each pause is twice as long as the one before, from a second on: after n tries at least 2^(n-1) - 1 of them are over.
+#[then("none of the messages that have no queue was tried more often than its pauses allow")]
+async fn pauses_are_kept(world: &mut World) -> Step {
+    let mut connection = audit::connect(world.stack()?, Service::Orders).await?;
+    let (attempts, seconds): (i16, f64) = sqlx::query_as(
+        "select max(attempts), extract(epoch from clock_timestamp() - min(created_at))::float8 \
+         from outbox_messages where kind = $1",
+    )
+    .bind(WITHOUT_A_QUEUE)
+    .fetch_one(&mut connection)
+    .await
+    .context("cannot read the outbox")?;
+    connection.close().await?;
+    let pauses = 2_f64.powi(i32::from(attempts) - 1) - 1.0;
+    require!(pauses <= seconds, "{attempts} tries within {seconds:.1} s");
+    Ok(())
+}
+
 #[when("each waiting request is put back twice, the second time in the opposite order")]
 async fn in_the_opposite_order(world: &mut World) -> Step {
     let mut middle = None;
