@@ -54,6 +54,16 @@ Feature: Databases that misbehave lose and repeat nothing
     And transactions came into each other's way
     And no transaction came into a deadlock
 
+  @D7
+  Scenario: A payment comes into a deadlock
+    Given the system is running
+    And Ana has an account with 100.00
+    When Ana orders for 30.00, and the payment comes into a deadlock
+    Then a transaction of Payments came into a deadlock indeed
+    And Ana's order is finished
+    And Ana's balance is 70.00
+    And nothing was parked
+
   @D10 @D14
   Scenario: A client is gone in the middle of a transaction, and its locks are freed
     Given the system is running

@@ -43,7 +43,7 @@ pub(crate) async fn judge_at_rest(world: &mut World) -> anyhow::Result<()> {
     if !report.holds() {
         bail!("the invariants do not hold:\n{}", report.to_table());
     }
-    audit::no_deadlocks(stack).await
+    audit::no_deadlocks(stack, world.deadlocks).await
 }
 
 /// Stops the orders that come in, if any do, and remembers what became of them.

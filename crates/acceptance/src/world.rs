@@ -105,6 +105,8 @@ pub(crate) struct World {
     pub(crate) read_only_since: Option<Instant>,
     /// A session of somebody else that holds what the services need.
     pub(crate) stranger: Option<PgConnection>,
+    /// Deadlocks that the scenario itself has made, in the database of Payments.
+    pub(crate) deadlocks: i64,
     /// Of the requests that were put back, the id of the one in the middle.
     pub(crate) middle: Option<Uuid>,
     /// The parked message that an operator saw, as the list names it.
@@ -144,6 +146,7 @@ impl World {
             held_up: None,
             read_only_since: None,
             stranger: None,
+            deadlocks: 0,
             middle: None,
             parked: None,
             exit_codes: [-1; 2],

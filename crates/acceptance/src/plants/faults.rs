@@ -47,7 +47,7 @@ pub(crate) const PLANTS: &[Plant] = &[
     ),
     plant(
         "an_id_made_when_it_is_sent",
-        "Orders dies at relay.confirmed",
+        "Orders dies at relay.confirmed, and does again what it cannot know to be done",
         "under two ids",
     ),
     // the consumer

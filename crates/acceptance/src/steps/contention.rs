@@ -9,13 +9,15 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use prover::amqp;
 use sandbox::QueueDepth;
-use sqlx::Connection as _;
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::audit;
 use crate::eventually::eventually;
 use crate::failed::{Step, require};
+use crate::parameters::{Amount, Person};
 use crate::process::Service;
+use crate::stack::Stack;
 use crate::world::World;
 
 #[when("somebody locks all accounts")]
@@ -140,6 +142,66 @@ async fn two_wait(world: &mut World) -> Step {
         .fetch_one(&mut connection)
         .await?;
         ensure!(waiting == 2, "{waiting} do");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[when(expr = "{person} orders for {money}, and the payment comes into a deadlock")]
+async fn a_payment_deadlocks(world: &mut World, person: Person, amount: Amount) -> Step {
+    let stranger = hold_the_ledger(world).await?;
+    let user_id = world.user_id(&person);
+    world.place_order(user_id, amount.0).await?;
+    Ok(close_the_circle(world.stack()?, stranger, user_id).await?)
+}
+
+/// A stranger who holds what every charge writes to last. (A deposit is one statement, which has its tables before it
+/// locks an account.)
+async fn hold_the_ledger(world: &mut World) -> anyhow::Result<PgConnection> {
+    let mut stranger = audit::connect(world.stack()?, Service::Payments).await?;
+    sqlx::raw_sql("begin; set local lock_timeout = 0; lock table ledger_entries in share mode")
+        .execute(&mut stranger)
+        .await
+        .context("cannot lock the ledger")?;
+    world.deadlocks += 1;
+    Ok(stranger)
+}
+
+/// The stranger wants the account that somebody has locked who waits for the ledger. The server ends the one that has
+/// waited first, which is not the stranger.
+async fn close_the_circle(
+    stack: &Stack,
+    mut stranger: PgConnection,
+    user_id: i64,
+) -> anyhow::Result<()> {
+    eventually("somebody waits for the ledger", || async move {
+        let mut connection = audit::connect(stack, Service::Payments).await?;
+        let waits: bool = sqlx::query_scalar(
+            "select exists (select from pg_stat_activity where datname = current_database() \
+             and application_name = 'paidonce-payments-consumer' and wait_event_type = 'Lock')",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        connection.close().await?;
+        ensure!(waits, "nobody does");
+        Ok(())
+    })
+    .await?;
+    sqlx::query("select from accounts where user_id = $1 for update")
+        .bind(user_id)
+        .execute(&mut stranger)
+        .await
+        .context("the stranger was ended")?;
+    Ok(stranger.close().await?)
+}
+
+#[then("a transaction of Payments came into a deadlock indeed")]
+async fn there_was_a_deadlock(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    eventually("the server counts it", || async move {
+        let deadlocks = audit::statistic(stack, Service::Payments, "deadlocks").await?;
+        ensure!(deadlocks == 1, "it counts {deadlocks}");
         Ok(())
     })
     .await?;

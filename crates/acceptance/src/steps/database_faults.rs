@@ -60,7 +60,7 @@ async fn transactions_collided(world: &mut World) -> Step {
 
 #[then("no transaction came into a deadlock")]
 async fn no_deadlock(world: &mut World) -> Step {
-    Ok(audit::no_deadlocks(world.stack()?).await?)
+    Ok(audit::no_deadlocks(world.stack()?, 0).await?)
 }
 
 #[when(
