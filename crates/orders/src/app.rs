@@ -18,7 +18,7 @@ use chassis::ports::Ports;
 use chassis::serve::serve;
 use chassis::tasks::{Tasks, every};
 use contracts::topology::{DEAD_EXCHANGE, EXCHANGE, ORDER_RESULTS, PAYMENT_REQUESTS};
-use postbox::{Office, Outbox, RelayConfig, Retention, Route, TaskStatus, Topology};
+use postbox::{Office, Outbox, RelayConfig, Route, TaskStatus, Topology};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -276,19 +276,10 @@ fn start_partitions(config: &OrdersConfig, tasks: &Tasks, pool: &PgPool) {
         let (pool, stop) = (pool.clone(), stop.clone());
         async move {
             // At once too: a service that was down for long has none for today.
-            keep_partitions(&pool, retention).await;
-            every(HOURLY, stop, || keep_partitions(&pool, retention)).await;
+            postbox::keep_partitions(&pool, retention).await;
+            every(HOURLY, stop, || postbox::keep_partitions(&pool, retention)).await;
         }
     });
-}
-
-async fn keep_partitions(pool: &PgPool, retention: Retention) {
-    if let Err(error) = bounded(postbox::make_partitions(pool)).await {
-        tracing::warn!("cannot make partitions ahead: {error}");
-    }
-    if let Err(error) = bounded(postbox::drop_partitions(pool, retention)).await {
-        tracing::warn!("cannot drop partitions that are over: {error}");
-    }
 }
 
 fn count_relay(metrics: &Metrics, status: &TaskStatus) {

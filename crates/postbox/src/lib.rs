@@ -71,7 +71,7 @@ pub use operator::{
 };
 pub use outbox::{Confirmed, LEASE, Stored, append, find_unsent, mark_published, pair};
 pub use parked::{ParkReason, Unreadable, park_later};
-pub use partitions::{Retention, drop_partitions, make_partitions};
+pub use partitions::{Retention, drop_partitions, keep_partitions, make_partitions};
 pub use relay::Relay;
 pub use status::TaskStatus;
 pub use topology::{Route, Topology};

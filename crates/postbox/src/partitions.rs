@@ -6,6 +6,19 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use sqlx::postgres::types::PgInterval;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
+use crate::deadline;
+
+/// Makes what is missing and drops what is over, and logs what cannot be done. To be called at the
+/// start and every hour or so.
+pub async fn keep_partitions(pool: &PgPool, retention: Retention) {
+    if let Err(error) = deadline::transaction(make_partitions(pool)).await {
+        tracing::warn!("cannot make partitions ahead: {error}");
+    }
+    if let Err(error) = deadline::transaction(drop_partitions(pool, retention)).await {
+        tracing::warn!("cannot drop partitions that are over: {error}");
+    }
+}
+
 /// Makes the outbox days and inbox weeks ahead that are missing, and returns how many it made.
 /// To be called every hour or so: a week of missed calls is harmless, and after that rows go to
 /// the DEFAULT partitions.
