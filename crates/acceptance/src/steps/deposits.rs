@@ -2,6 +2,8 @@
 //!
 //! Not here: deposits that are simply made (`accounts`).
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use cucumber::{then, when};
 use prover::client::Client;
@@ -16,7 +18,9 @@ use crate::steps::ways::way;
 use crate::world::World;
 
 /// More than there are connections for, several times.
-const CROWD: usize = 40;
+const CROWD: u32 = 40;
+/// How long Payments waits for a lock, and for a connection.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Connections of Payments for its API, by default.
 const POOL: i64 = 10;
 
@@ -53,7 +57,11 @@ async fn a_crowd_deposits(world: &mut World, amount: Amount, person: Person) -> 
     let user_id = world.user_id(&person);
     let client = world.client()?.clone();
     let mut crowd = JoinSet::new();
+    // One after another, over as long as a lock and a connection are waited for: all at once they would give up all at
+    // once, again and again, at the very moment at which the connections are free.
+    let mut arrivals = tokio::time::interval(PATIENCE / CROWD);
     for _ in 0..CROWD {
+        arrivals.tick().await;
         crowd.spawn(deposit_for_ever(
             client.clone(),
             user_id,
