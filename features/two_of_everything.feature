@@ -31,6 +31,19 @@ Feature: Two of everything
       | Orders   |
       | Payments |
 
+  @A21
+  Scenario: What one Orders has in its hands, the other leaves alone
+    Given a balancer in front of Orders and Payments
+    And the system is running
+    And the second Orders is running
+    And Ana has an account with 100.00
+    When the way from Orders to the broker swallows all answers
+    And Ana orders 40 times for 1.00, all at once
+    Then a little later no request was delivered twice, though some are not known to be sent
+    When every way is open again
+    Then 40 of Ana's orders are finished and 0 are cancelled
+    And Ana's balance is 60.00
+
   @F8 @A5
   Scenario: Orders is frozen for longer than its leases, and the other one sends what it held
     Given a balancer in front of Orders and Payments

@@ -27,6 +27,11 @@ pub(crate) const PLANTS: &[Plant] = &[
         "Orders dies at relay.taken",
         OPEN,
     ),
+    plant(
+        "leases_are_not_minded",
+        "What one Orders has in its hands, the other leaves alone",
+        "requests were delivered twice",
+    ),
     plant("confirms_off", SWALLOWED, OPEN),
     plant("marked_before_the_confirm", SWALLOWED, OPEN),
     plant("silence_is_a_confirm", SWALLOWED, OPEN),

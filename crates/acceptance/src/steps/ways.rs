@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use cucumber::{given, then, when};
 use prover::client::{Client, Status};
+use prover::quiescence;
 use sandbox::{Link, Proxy};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::audit;
-use crate::eventually::eventually;
+use crate::eventually::{eventually, within};
 use crate::failed::{Step, require};
 use crate::parameters::{FarEnd, Harm, Person, Which};
 use crate::steps::poison::queue_of;
@@ -27,6 +28,8 @@ use crate::world::World;
 const FAR_AWAY: Duration = Duration::from_millis(10);
 /// An order may well be paid before the confirm of its request is noted: for as long it is not the network's fault.
 const STAYS_UNCONFIRMED: Duration = Duration::from_secs(3);
+/// Some rounds of looking for what is due (`RELAY__POLL_INTERVAL`), and a fifth of a lease.
+const A_LITTLE: Duration = Duration::from_secs(3);
 /// Another continent, over a bad line.
 const VERY_FAR_AWAY: Duration = Duration::from_millis(150);
 /// One portion in so many is lost on it, and the connection with it.
@@ -169,6 +172,24 @@ async fn paid_and_not_known_to_be_sent(world: &mut World) -> Step {
         Ok(())
     })
     .await?;
+    Ok(())
+}
+
+/// Whoever minds no lease has seen them by then, and the lease is not over.
+#[then("a little later no request was delivered twice, though some are not known to be sent")]
+async fn leases_are_minded(world: &mut World) -> Step {
+    let since = Instant::now();
+    within(A_LITTLE * 2, "a little while has passed", || async move {
+        ensure!(since.elapsed() >= A_LITTLE, "{:?} so far", since.elapsed());
+        Ok(())
+    })
+    .await?;
+    let stack = world.stack()?;
+    let again = audit::answered_again(stack).await?;
+    require!(again == 0, "{again} requests were delivered twice");
+    let in_flight = quiescence::in_flight(stack.databases()).await?;
+    let unsent = in_flight.unsent_by_orders;
+    require!(unsent > 0, "all are known to be sent: no lease was needed");
     Ok(())
 }
 
