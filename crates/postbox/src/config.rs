@@ -14,6 +14,7 @@ use serde::de::{Deserializer, Error as _};
 #[serde(default)]
 pub struct BrokerConfig {
     /// One host or several, comma-separated; each may carry `:port`.
+    #[serde(deserialize_with = "hosts")]
     pub host: String,
     /// For hosts that carry none.
     pub port: u16,
@@ -25,8 +26,9 @@ pub struct BrokerConfig {
     pub vhost: String,
     /// AMQPS with the system's certificates.
     pub tls: bool,
-    /// Half of it without a sign of life and the connection is given up. Whole seconds.
-    #[serde(with = "humantime_serde")]
+    /// Half of it without a sign of life and the connection is given up. Whole seconds, one at
+    /// least: with none a broker that stands still is never noticed.
+    #[serde(deserialize_with = "a_second_at_least")]
     pub heartbeat: Duration,
     /// `http://host:port` of the management API, with a login or with the one above: there the
     /// policies and members of our queues are read back. Secret, because of the login in it.
@@ -83,13 +85,53 @@ impl BrokerConfig {
             .split(',')
             .map(str::trim)
             .filter(|host| !host.is_empty())
-            .map(|host| match host.rsplit_once(':') {
-                Some((name, port)) if !name.is_empty() && !port.ends_with(']') => {
-                    (name.to_owned(), port.parse().unwrap_or(self.port))
-                }
-                _ => (host.to_owned(), self.port),
+            .map(|host| {
+                let (name, port) = address(host);
+                let port = port.and_then(|port| port.parse().ok());
+                (name.to_owned(), port.unwrap_or(self.port))
             })
             .collect()
+    }
+}
+
+/// Splits `host:port`, `[::1]:port` or a host alone.
+fn address(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    }
+}
+
+fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let hosts = String::deserialize(deserializer)?;
+    let mut named = hosts
+        .split(',')
+        .map(str::trim)
+        .filter(|h| !h.is_empty())
+        .peekable();
+    if named.peek().is_none() {
+        return Err(D::Error::custom("expected the name of a host"));
+    }
+    for host in named {
+        let (name, port) = address(host);
+        let is_bare = name.contains(':') && !name.ends_with(']');
+        let is_port = port.is_none_or(|port| port.parse::<NonZeroU16>().is_ok());
+        if name.is_empty() || is_bare || !is_port {
+            return Err(D::Error::custom(format_args!(
+                "expected host, host:port or [IPv6]:port, found {host:?}"
+            )));
+        }
+    }
+    Ok(hosts)
+}
+
+fn a_second_at_least<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let time: Duration = humantime_serde::deserialize(deserializer)?;
+    match time.as_secs() {
+        0 => Err(D::Error::custom(
+            "expected at least 1s: without heartbeats a broker that stands still is never noticed",
+        )),
+        _ => Ok(time),
     }
 }
 
@@ -172,6 +214,27 @@ mod tests {
         );
         for name in ["batch", "prefetch", "max_attempts"] {
             assert!(consumer(serde_json::json!({name: 0})).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_read_as_something_else_is_refused() {
+        let broker = |name: &str, value: &str| {
+            serde_json::from_value::<BrokerConfig>(serde_json::json!({name: value}))
+                .map_err(|error| error.to_string())
+        };
+        for good in ["rabbit", "a:1,b", "a, b:5673,[::1]:5674,[::1]"] {
+            assert_eq!(broker("host", good).map(|c| c.host), Ok(good.to_owned()));
+        }
+        for bad in [
+            "", ",", "a:56xx", "a:0", "a:70000", "a:", ":5672", "::1", "a,b:x",
+        ] {
+            assert!(broker("host", bad).is_err(), "{bad}");
+        }
+        assert!(broker("heartbeat", "1s").is_ok());
+        for bad in ["0s", "500ms"] {
+            let refusal = broker("heartbeat", bad).expect_err(bad);
+            assert!(refusal.contains("at least 1s"), "{refusal}");
         }
     }
 
