@@ -81,11 +81,12 @@ impl Board {
         self.change(|signs| signs.returned = messages);
     }
 
-    /// What reading the topology back has shown.
-    pub(crate) fn differs(&self, danger: Option<String>, remark: String) -> bool {
-        self.change(|signs| {
-            signs.danger = danger;
-            signs.remark = remark;
+    /// What reading the topology back has shown: what is dangerous, and what else there is to say;
+    /// or why nothing was seen. What was dangerous when somebody last looked is so still.
+    pub(crate) fn differs(&self, seen: Result<(Option<String>, String), String>) -> bool {
+        self.change(|signs| match seen {
+            Ok((danger, remark)) => (signs.danger, signs.remark) = (danger, remark),
+            Err(why) => signs.remark = why,
         })
     }
 
@@ -135,7 +136,7 @@ mod tests {
     fn the_worst_is_shown_and_the_rest_comes_up_when_it_is_over() {
         let status = TaskStatus::default();
         let board = Board::new(status.clone());
-        board.differs(None, "a remark".into());
+        board.differs(Ok((None, "a remark".into())));
         board.returned(3);
         board.blocked(Some("low on memory".into()));
         board.fault("lost".into());
@@ -151,6 +152,17 @@ mod tests {
         );
         board.blocked(None);
         assert_eq!(status.check(), Ok("publishing; a remark".into()));
+    }
+
+    #[test]
+    fn a_danger_stands_until_somebody_sees_that_it_is_gone() {
+        let status = TaskStatus::default();
+        let board = Board::new(status.clone());
+        board.differs(Ok((Some("drops messages".into()), String::new())));
+        board.differs(Err("not checked: nobody answers".into()));
+        assert_eq!(status.check(), Err("drops messages".into()));
+        board.differs(Ok((None, String::new())));
+        assert_eq!(status.check(), Ok("publishing".into()));
     }
 
     #[test]

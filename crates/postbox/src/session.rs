@@ -21,7 +21,7 @@ use crate::pace::Pace;
 use crate::parked::{ParkReason, Unreadable};
 use crate::patience::{Flow, Patience, free};
 use crate::publisher::{Publisher, Round};
-use crate::read_back::read_back;
+use crate::read_back::{Differences, read_back};
 use crate::relay::{Memory, Relay, SUSPICIOUS, SessionError};
 use crate::suspects;
 use crate::wedge;
@@ -130,11 +130,8 @@ impl<'a> Session<'a> {
             let Some(read) = self.over.run_until_cancelled(read).await else {
                 return;
             };
-            let (danger, remark) = match &read {
-                Ok(differences) => differences.text(),
-                Err(why) => (None, why.clone()),
-            };
-            if self.memory.board.differs(danger, remark)
+            let seen = read.as_ref().map(Differences::text).map_err(Clone::clone);
+            if self.memory.board.differs(seen)
                 && let Ok(differences) = read
             {
                 for text in differences.danger.iter().chain(&differences.notes) {
