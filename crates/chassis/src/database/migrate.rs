@@ -18,6 +18,9 @@ const TURN_WAIT: &str = "10s";
 /// How long each of its statements waits for a table in use, and every insert behind it with it.
 const TABLE_WAIT: &str = "set lock_timeout = '500ms'";
 
+/// How often a migration that takes long is looked after.
+const LOOK: Duration = Duration::from_secs(5);
+
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -107,10 +110,49 @@ async fn attempt(
         // A host that vanishes must not keep the lock from all others.
         .options(KEEPALIVE.iter().copied());
     let mut connection = bounded(connection.connect()).await?;
-    let applied = apply(&mut connection, migrator).await;
+    let session = bounded(session(&mut connection)).await?;
+    let applied = tokio::select! {
+        applied = apply(&mut connection, migrator) => applied,
+        () = ended(config, service, &session) => {
+            return Err(sqlx::Error::Io(std::io::ErrorKind::ConnectionAborted.into()).into());
+        }
+    };
     // Closing frees the lock in any case; how the closing went changes nothing.
-    drop(connection.close().await);
+    drop(bounded(connection.close()).await);
     applied
+}
+
+/// What tells one session of the server from all others: process and start.
+async fn session(connection: &mut PgConnection) -> Result<(i32, String), sqlx::Error> {
+    sqlx::query_as(
+        "select pid, backend_start::text from pg_stat_activity where pid = pg_backend_pid()",
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Ends when the server has this session no more. A migration may take any time, and a host that
+/// vanished and came back says nothing on the old connection: neither sqlx nor the socket would
+/// ever give it up.
+async fn ended(config: &DatabaseConfig, service: &str, (pid, start): &(i32, String)) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let is_there = async {
+            let connection = login(config, &format!("paidonce-{service}-api"));
+            let mut connection = connection.connect().await?;
+            let is_there = sqlx::query_scalar(
+                "select exists (select from pg_stat_activity
+                                 where pid = $1 and backend_start::text = $2)",
+            );
+            let is_there = is_there.bind(pid).bind(start).fetch_one(&mut connection);
+            let is_there: bool = is_there.await?;
+            connection.close().await?;
+            Ok::<bool, sqlx::Error>(is_there)
+        };
+        if let Ok(false) = bounded(is_there).await {
+            return;
+        }
+    }
 }
 
 async fn apply(
@@ -135,5 +177,67 @@ fn may_pass(error: &sqlx::migrate::MigrateError) -> bool {
             is_unavailable(error) && code.as_deref() != Some("0A000")
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::SslMode;
+    use super::super::server_tests::{fresh, migrator};
+    use super::*;
+
+    /// A way to a server on which the first connection falls silent, for good and on both sides, as
+    /// soon as its client says `word`; the server has lost it then.
+    async fn falling_silent(server: (String, u16), word: &'static [u8]) -> anyhow::Result<u16> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        tokio::spawn(async move {
+            let (mut first, _) = listener.accept().await?;
+            let mut behind = TcpStream::connect(server.clone()).await?;
+            let (mut said, mut answered) = ([0; 4096], [0; 4096]);
+            loop {
+                tokio::select! {
+                    count = first.read(&mut said) => {
+                        let said = &said[..count?];
+                        if said.windows(word.len()).any(|window| window == word) {
+                            break;
+                        }
+                        behind.write_all(said).await?;
+                    }
+                    count = behind.read(&mut answered) => first.write_all(&answered[..count?]).await?,
+                }
+            }
+            drop(behind);
+            loop {
+                let ((mut client, _), server) = (listener.accept().await?, server.clone());
+                tokio::spawn(async move {
+                    let mut behind = TcpStream::connect(server).await?;
+                    tokio::io::copy_bidirectional(&mut client, &mut behind).await
+                });
+            }
+            #[expect(unreachable_code, reason = "names the type of its errors")]
+            Ok::<_, std::io::Error>(first)
+        });
+        Ok(port)
+    }
+
+    #[tokio::test]
+    async fn a_migration_whose_connection_fell_silent_is_begun_anew() -> anyhow::Result<()> {
+        let there = fresh().await?;
+        let server = (there.host.clone(), there.port);
+        let config = DatabaseConfig {
+            host: "127.0.0.1".to_owned(),
+            port: falling_silent(server, b"pg_advisory_lock").await?,
+            sslmode: SslMode::Disable,
+            ..there
+        };
+        let shutdown = CancellationToken::new();
+        let migrator = migrator("select 1");
+        let migrated = migrate(&config, "orders", &migrator, &shutdown);
+        assert!(tokio::time::timeout(Duration::from_secs(30), migrated).await??);
+        Ok(())
     }
 }

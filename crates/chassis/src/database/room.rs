@@ -1,6 +1,7 @@
 //! Whether the pools of a service fit into what the server grants its login. Asked at the start:
 //! later it shows as requests that are turned away under load, when nobody thinks of a limit.
 
+use super::bounded;
 use sqlx::{PgPool, Row as _};
 
 /// The pools can never be filled, whoever else leaves.
@@ -92,7 +93,7 @@ pub async fn check_room(pools: &[&PgPool], variable: &'static str) -> Result<(),
     };
     let pool = first.options().get_max_connections();
     let need = needed(pools);
-    let fit = match fit(pools).await {
+    let fit = match bounded(fit(pools)).await {
         Ok(fit) => fit,
         Err(error) => {
             tracing::warn!("cannot ask how many connections are allowed: {error}");

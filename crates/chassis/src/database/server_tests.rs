@@ -166,7 +166,7 @@ fn code(error: &sqlx::Error) -> String {
     code.unwrap_or_default().into_owned()
 }
 
-fn migrator(statement: &'static str) -> Migrator {
+pub(super) fn migrator(statement: &'static str) -> Migrator {
     Migrator::with_migrations(vec![Migration::new(
         1,
         "first".into(),
