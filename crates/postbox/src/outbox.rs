@@ -278,22 +278,26 @@ pub async fn mark_published(pool: &PgPool, confirmed: &[Confirmed]) -> Result<()
     Ok(())
 }
 
+/// The longest pause of a row that came back: when the reason for it ends, the row is to be out
+/// within half a minute.
+const LONGEST_WAIT: Duration = Duration::from_secs(16);
+
 /// Puts rows back that the broker returned or refused. Each gets a later
-/// `due_at` of its own, doubling from one second to a minute, so that it never heats or blocks
+/// `due_at` of its own, doubling from one second to [`LONGEST_WAIT`], so that it never heats or blocks
 /// the others.
 pub(crate) async fn put_back(pool: &PgPool, rows: &[RowRef]) -> Result<(), sqlx::Error> {
     let Some(bounds) = Bounds::of(rows) else {
         return Ok(());
     };
-    let waits: Vec<i32> = (0..=6)
-        .map(|n| backoff::nth(Duration::from_secs(1), Duration::from_secs(60), n))
-        .map(|wait| i32::try_from(wait.as_secs()).unwrap_or(60))
+    let waits: Vec<i32> = (0..=4)
+        .map(|n| backoff::nth(Duration::from_secs(1), LONGEST_WAIT, n))
+        .map(|wait| i32::try_from(wait.as_secs()).unwrap_or(16))
         .collect();
     sqlx::query!(
         r#"
         update outbox_messages
            set attempts = least(attempts, 32000) + 1,
-               due_at = now() + interval '1 s' * ($6::int[])[least(attempts + 1, 7)]
+               due_at = now() + interval '1 s' * ($6::int[])[least(attempts + 1, 5)]
          where id = any ($1) and not is_published
            and created_at >= $2 and created_at <= $3
            and due_at >= $4 and due_at <= $5
