@@ -215,6 +215,8 @@ fn start_consumer(
 
 /// Two writers: while one commits, the other gathers.
 fn start_writers(
+    let letters = consumer.dead_letters.status.clone();
+    health.check(Scope::Ready, "dead letters", move || ready(letters.check()));
     config: &OrdersConfig,
     tasks: &Tasks,
     pool: &PgPool,

@@ -211,6 +211,8 @@ fn start_consumer(
     health.check(Scope::Ready, "consumer", move || ready(status.check()));
     tasks.supervise("consumer", move || {
         let (consumer, stop) = (Arc::clone(&consumer), stop.clone());
+    let letters = consumer.dead_letters.status.clone();
+    health.check(Scope::Ready, "dead letters", move || ready(letters.check()));
         async move { consumer.run(stop).await }
     });
     counted

@@ -17,6 +17,7 @@ use crate::attempts;
 use crate::backoff::Backoff;
 use crate::broker::{self, BrokerError};
 use crate::config::{BrokerConfig, ConsumerConfig};
+use crate::dead_letters::DeadLetters;
 use crate::deadline;
 use crate::delivery::{self, Turn};
 use crate::failpoints::{moment, planted};
@@ -52,6 +53,8 @@ pub struct Consumer<H> {
     pub app_id: &'static str,
     /// What to tell about it.
     pub status: TaskStatus,
+    /// What to tell about its dead letters.
+    pub dead_letters: DeadLetters,
 }
 
 /// Acknowledges everything up to a committed delivery. Commit first: the other order could lose
@@ -117,7 +120,7 @@ impl<H: Handler> Consumer<H> {
         };
         let (live, ()) = tokio::join!(
             Box::pin(live),
-            Box::pin(self.dead_letters(&connection, &name, &stop))
+            Box::pin(self.move_dead_letters(&connection, &name, &stop))
         );
         live?;
         // Unfinished deliveries go back to the queue when the connection closes.

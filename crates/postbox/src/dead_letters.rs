@@ -1,21 +1,46 @@
 //! What the broker gave up: from the queue `*.dead` into the table, where it is seen.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use lapin::Connection;
 use lapin::message::Delivery;
 use lapin::types::AMQPValue;
+use lapin::{Channel, Connection};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::broker;
+use crate::broker::{self, BrokerError};
 use crate::consumer::{Consumer, acknowledge};
 use crate::delivery;
 use crate::inbox::{Committed, Handler};
 use crate::parked::{self, ParkReason, Parked, Unreadable};
 use crate::relay::chain;
+use crate::status::TaskStatus;
+use crate::wedge;
+
+/// How moving dead letters goes, over all sessions.
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    /// What to tell about it: `Ok` unless they cannot be moved.
+    pub status: TaskStatus,
+    /// The last session asked for their queue and got no answer while it lived: that may be what
+    /// it died of, for the broker closes the connection of whoever asks a dead queue.
+    unanswered: Arc<AtomicBool>,
+}
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        let status = TaskStatus::default();
+        status.set(Ok("nothing was asked for yet".into()));
+        Self {
+            status,
+            unanswered: Arc::default(),
+        }
+    }
+}
 
 /// Dead letters under way at a time; they may be large, and nobody waits for them.
 const PREFETCH: u16 = 20;
@@ -23,8 +48,8 @@ const PREFETCH: u16 = 20;
 impl<H: Handler> Consumer<H> {
     /// Moves dead letters until `stop`, on a channel of its own: trouble with this queue never
     /// touches the live one. A queue that is gone is declared anew; the broker keeps what it
-    /// cannot dead-letter meanwhile.
-    pub(crate) async fn dead_letters(
+    /// cannot dead-letter meanwhile. One that does not answer is left alone and told about.
+    pub(crate) async fn move_dead_letters(
         &self,
         connection: &Connection,
         name: &str,
@@ -32,7 +57,6 @@ impl<H: Handler> Consumer<H> {
     ) {
         let queue = format!("{}.dead", self.topology.reads.queue);
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-        let mut told = String::new();
         while !stop.is_cancelled() {
             let moving = self.move_letters(connection, &queue, name, &mut backoff, stop);
             let text = match moving.await {
@@ -40,9 +64,11 @@ impl<H: Handler> Consumer<H> {
                 Ok(None) => return,
                 Err(error) => format!("{queue}: {}", chain(&error)),
             };
-            if told != text {
+            if stop.is_cancelled() {
+                return;
+            }
+            if self.dead_letters.status.set(Err(text.clone())) {
                 tracing::warn!(app = self.app_id, "consumer: {text}; trying again");
-                told = text;
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next()) => {}
@@ -54,6 +80,30 @@ impl<H: Handler> Consumer<H> {
         }
     }
 
+    /// Asks for dead letters. Where the last session did not outlive that, the queue is looked at
+    /// first, on another connection. `None`: stopped.
+    async fn ask(
+        &self,
+        connection: &Connection,
+        queue: &str,
+        name: &str,
+        stop: &CancellationToken,
+    ) -> Result<Option<(Channel, lapin::Consumer)>, BrokerError> {
+        let asking = async {
+            let unanswered = &self.dead_letters.unanswered;
+            if unanswered.load(Ordering::Relaxed) {
+                wedge::check_one(&self.broker, name, queue).await?;
+            }
+            unanswered.store(true, Ordering::Relaxed);
+            let consuming = broker::consume(connection, queue, name, PREFETCH).await;
+            // An answer, be it a refusal, unless the connection went with it.
+            let answered = connection.status().connected();
+            unanswered.store(!answered, Ordering::Relaxed);
+            Ok(consuming?)
+        };
+        stop.run_until_cancelled(asking).await.transpose()
+    }
+
     /// `Some`: the queue is gone; `None`: stopped.
     async fn move_letters(
         &self,
@@ -62,8 +112,12 @@ impl<H: Handler> Consumer<H> {
         name: &str,
         backoff: &mut Backoff,
         stop: &CancellationToken,
-    ) -> Result<Option<()>, lapin::Error> {
-        let (channel, deliveries) = broker::consume(connection, queue, name, PREFETCH).await?;
+    ) -> Result<Option<()>, BrokerError> {
+        let Some((channel, deliveries)) = self.ask(connection, queue, name, stop).await? else {
+            return Ok(None);
+        };
+        let moves = format!("moves what comes to {queue}");
+        self.dead_letters.status.set(Ok(moves));
         let mut batches = deliveries.ready_chunks(usize::from(PREFETCH));
         loop {
             let batch = tokio::select! {

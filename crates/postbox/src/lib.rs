@@ -60,6 +60,7 @@ mod wedge;
 pub use broker::BrokerError;
 pub use config::{BrokerConfig, ConsumerConfig, RelayConfig, Turns};
 pub use consumer::{Consumer, acknowledge};
+pub use dead_letters::DeadLetters;
 pub use failpoints::{moment, planted, version_read, version_sent};
 pub use fault::{is_collision, is_transient, is_transient_code};
 pub use hand_over::Outbox;

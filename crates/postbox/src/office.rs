@@ -7,6 +7,7 @@ use sqlx::PgPool;
 
 use crate::config::{BrokerConfig, ConsumerConfig, RelayConfig};
 use crate::consumer::Consumer;
+use crate::dead_letters::DeadLetters;
 use crate::hand_over::Outbox;
 use crate::relay::Relay;
 use crate::status::TaskStatus;
@@ -52,6 +53,7 @@ impl Office {
             handler: Arc::new(handler),
             app_id: self.app_id,
             status: TaskStatus::default(),
+            dead_letters: DeadLetters::default(),
         }
     }
 }

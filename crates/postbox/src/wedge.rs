@@ -40,6 +40,23 @@ pub(crate) async fn check(
             dead.push(queue);
         }
     }
+    mend(config, name, dead).await
+}
+
+/// The same for one queue, which a session did not survive.
+pub(crate) async fn check_one(
+    config: &BrokerConfig,
+    name: &str,
+    queue: &str,
+) -> Result<(), BrokerError> {
+    match answers(config, name, queue).await? {
+        true => Ok(()),
+        false => mend(config, name, vec![queue.to_owned()]).await,
+    }
+}
+
+/// Deletes dead queues where that is switched on. Never `Ok`: what was done is news as well.
+async fn mend(config: &BrokerConfig, name: &str, dead: Vec<String>) -> Result<(), BrokerError> {
     let commands: Vec<String> = dead
         .iter()
         .map(|queue| format!("rabbitmqctl -p {} delete_queue {queue}", config.vhost))

@@ -10,9 +10,9 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use postbox::{
-    BrokerConfig, Consumer, ConsumerConfig, Envelope, HandleError, Handled, Handler, Incoming,
-    NewMessage, Outbox, ParkReason, Relay, RelayConfig, Route, TaskStatus, Topology, Unreadable,
-    Verdict,
+    BrokerConfig, Consumer, ConsumerConfig, DeadLetters, Envelope, HandleError, Handled, Handler,
+    Incoming, NewMessage, Outbox, ParkReason, Relay, RelayConfig, Route, TaskStatus, Topology,
+    Unreadable, Verdict,
 };
 use sandbox::Sandbox;
 use sqlx::postgres::PgPoolOptions;
@@ -107,6 +107,7 @@ pub(crate) struct Office {
     pub(crate) handler: Arc<Count>,
     pub(crate) relay: TaskStatus,
     pub(crate) consumer: TaskStatus,
+    pub(crate) dead_letters: DeadLetters,
     pub(crate) stop: CancellationToken,
 }
 
@@ -173,6 +174,7 @@ impl Office {
             handler: Arc::default(),
             relay: TaskStatus::default(),
             consumer: TaskStatus::default(),
+            dead_letters: DeadLetters::default(),
             stop: CancellationToken::new(),
         })
     }
@@ -212,6 +214,7 @@ impl Office {
             handler: Arc::clone(&self.handler),
             app_id: "office",
             status: self.consumer.clone(),
+            dead_letters: self.dead_letters.clone(),
         };
         let stop = self.stop.clone();
         tokio::spawn(async move { consumer.run(stop).await });

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use lapin::BasicProperties;
 use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use sandbox::{Options, Sandbox};
@@ -17,6 +18,9 @@ use crate::office::{EFFECTS, Office, SENT, letter};
 const TRIES: usize = 5;
 /// A queue that is well answers at once, or as soon as its broker is whole again.
 const DEAD_AFTER: Duration = Duration::from_secs(5);
+const DEAD: &str = "letters.dead";
+/// In which the dead letters are asked for at least twice.
+const ASKED_TWICE: Duration = Duration::from_secs(25);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_an_early_kill_left_dead_is_named_and_healed_where_that_is_on() -> Result<()> {
@@ -47,6 +51,90 @@ async fn a_queue_that_an_early_kill_left_dead_is_named_and_healed_where_that_is_
     office.start_consumer();
     office.eventually_count(EFFECTS, 2).await?;
     sandbox.stop().await
+}
+
+/// Its reader would lose its connection, and with it the live queue, each time it asks for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_whose_queue_is_dead_hold_nothing_else_up() -> Result<()> {
+    let sandbox = Sandbox::start(Options::default()).await?;
+    let mut office = Office::in_sandbox(&sandbox).await?;
+    office.start_relay();
+    office.start_consumer();
+    office.send(vec![letter("letter")]).await?;
+    office.eventually_count(EFFECTS, 1).await?;
+    let moves = async |office: &Office| {
+        let status = office.dead_letters.status.check();
+        ensure!(status.is_ok(), "it says {status:?}");
+        Ok(())
+    };
+    wedge_dead_letters(&sandbox, &mut office).await?;
+    office.start_relay();
+    office.start_consumer();
+    eventually("it says which queue to delete", async || {
+        let status = office.dead_letters.status.check();
+        let told = status
+            .as_ref()
+            .is_err_and(|text| text.contains("delete_queue letters.dead"));
+        ensure!(told, "it says {status:?}");
+        Ok(())
+    })
+    .await?;
+    eventually("letters are taken in", async || {
+        office
+            .consumer
+            .check()
+            .map(drop)
+            .map_err(anyhow::Error::msg)
+    })
+    .await?;
+    stays("letters are taken in", ASKED_TWICE, async || {
+        office
+            .consumer
+            .check()
+            .map(drop)
+            .map_err(anyhow::Error::msg)
+    })
+    .await?;
+    office.send(vec![letter("letter")]).await?;
+    office.eventually_count(EFFECTS, 2).await?;
+    office.stop_consumer().await?;
+    office.broker.heal_wedged = true;
+    office.start_consumer();
+    eventually("dead letters are moved", async || moves(&office).await).await?;
+    sandbox.stop().await
+}
+
+/// Stops the consumer, and leaves the queue of its dead letters dead, and that one alone.
+async fn wedge_dead_letters(sandbox: &Sandbox, office: &mut Office) -> Result<()> {
+    office.stop_consumer().await?;
+    // A broker that ends in good order has written down where the other queues live.
+    sandbox.rabbitmq.stop().await?;
+    sandbox.rabbitmq.start().await?;
+    for _ in 0..TRIES {
+        let channel = office.amqp().await?.create_channel().await?;
+        channel
+            .queue_delete(DEAD.into(), QueueDeleteOptions::default())
+            .await?;
+        let mut arguments = FieldTable::default();
+        for (name, value) in [("x-queue-type", "quorum"), ("x-overflow", "reject-publish")] {
+            arguments.insert(name.into(), AMQPValue::LongString(value.into()));
+        }
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(1000));
+        let durable = QueueDeclareOptions {
+            durable: true,
+            ..Default::default()
+        };
+        channel
+            .queue_declare(DEAD.into(), durable, arguments)
+            .await?;
+        sandbox.rabbitmq.kill().await?;
+        sandbox.rabbitmq.start().await?;
+        if !answers(office, DEAD).await? {
+            ensure!(answers(office, "letters").await?, "both are dead");
+            return Ok(());
+        }
+    }
+    anyhow::bail!("{TRIES} kills, and no queue came back dead: nothing is shown")
 }
 
 /// A full queue refuses as a dead one may. It is asked as often as that lasts, and each message that
@@ -90,7 +178,7 @@ async fn wedge(sandbox: &Sandbox) -> Result<Office> {
         declare_and_publish(&office).await?;
         sandbox.rabbitmq.kill().await?;
         sandbox.rabbitmq.start().await?;
-        if !answers(&office).await? {
+        if !answers(&office, "letters").await? {
             return Ok(office);
         }
     }
@@ -98,10 +186,10 @@ async fn wedge(sandbox: &Sandbox) -> Result<Office> {
 }
 
 /// Whether a message can be asked for at all, for some time.
-async fn answers(office: &Office) -> Result<bool> {
+async fn answers(office: &Office, queue: &str) -> Result<bool> {
     let dead = stays("the queue is dead", DEAD_AFTER, async || {
         let channel = office.amqp().await?.create_channel().await?;
-        let get = channel.basic_get("letters".into(), BasicGetOptions::default());
+        let get = channel.basic_get(queue.into(), BasicGetOptions::default());
         let answer = tokio::time::timeout(DEAD_AFTER, get).await;
         ensure!(!matches!(answer, Ok(Ok(_))), "it answers");
         Ok(())
