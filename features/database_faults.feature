@@ -156,7 +156,9 @@ Feature: Databases that misbehave lose and repeat nothing
     Given the system is running
     And orders keep coming in
     When columns are widened while orders are under way
-    And the orders stop coming in
+    Then 50 more orders are accepted all the same
+    And no customer is turned away
+    When the orders stop coming in
     Then every order is finished
     And nothing was parked
     And no payment was asked for a second time

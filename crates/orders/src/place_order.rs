@@ -130,3 +130,31 @@ async fn answer_by_look_up(
 fn unavailable(text: &str) -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::other(text.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Result, ensure};
+    use chassis::database::Role;
+    use sqlx::postgres::PgPoolOptions;
+
+    use super::*;
+    use crate::store_tests::{AFTER, new_order, pool};
+
+    #[tokio::test]
+    async fn a_plan_that_a_migration_has_put_out_of_date_is_made_anew() -> Result<()> {
+        let pool = pool(Role::Api).await?;
+        let options = (*pool.connect_options()).clone();
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .connect_with(options)
+            .await?;
+        let store = async || store::insert_orders(&pool, &[new_order(1, "5.00")], AFTER).await;
+        store().await?;
+        sqlx::raw_sql("alter table outbox_messages alter column body type varchar")
+            .execute(&pool)
+            .await?;
+        ensure!(store().await.is_err(), "there is nothing to show");
+        ensure!(store().await?.len() == 1);
+        Ok(())
+    }
+}

@@ -54,6 +54,7 @@ pub(crate) async fn insert_orders(
         .unzip();
     let traceparents: Vec<Option<String>> = orders.iter().map(|o| o.traceparent.clone()).collect();
     let request_ids: Vec<Option<String>> = orders.iter().map(|o| o.request_id.clone()).collect();
+    let mut connection = pool.acquire().await?;
     let rows = sqlx::query!(
         r#"
         with m as materialized (
@@ -96,8 +97,9 @@ pub(crate) async fn insert_orders(
         PaymentRequested::KIND,
         postbox::version_sent(SCHEMA_VERSION),
     )
-    .fetch_all(pool)
-    .await?;
+    .fetch_all(&mut *connection)
+    .await;
+    let rows = minding_plans(&mut connection, rows).await?;
     let mut by_uid: HashMap<Uuid, &NewOrder> = orders.iter().map(|o| (o.order_uid.0, o)).collect();
     Ok(rows
         .into_iter()

@@ -15,9 +15,9 @@ use crate::redrive_orders::redrive_orders;
 use crate::settle_orders::SettleOrders;
 use crate::store;
 
-const AFTER: Duration = Duration::from_secs(30);
+pub(crate) const AFTER: Duration = Duration::from_secs(30);
 
-async fn pool(role: Role) -> Result<PgPool> {
+pub(crate) async fn pool(role: Role) -> Result<PgPool> {
     let database = sandbox::shared().await.database().await?;
     let config = DatabaseConfig {
         host: database.host().into(),
@@ -33,7 +33,7 @@ async fn pool(role: Role) -> Result<PgPool> {
     Ok(pool)
 }
 
-fn new_order(user: i64, amount: &str) -> NewOrder {
+pub(crate) fn new_order(user: i64, amount: &str) -> NewOrder {
     NewOrder {
         order_uid: OrderUid::new(),
         message_id: MessageId::new(),

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consumer::Consumer;
 use crate::delivery;
+use crate::fault;
 use crate::inbox::{Committed, Handler, Read};
 use crate::parked::{ParkReason, Parked, Unreadable};
 
@@ -113,12 +114,14 @@ pub(crate) async fn in_time<T>(
 /// take a whole batch down. Asked once per session; what another process parks meanwhile costs
 /// this one a death at most, and then it asks again.
 pub(crate) async fn known(pool: &PgPool, queue: &str) -> Result<HashSet<String>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
     let identities = sqlx::query_scalar!(
         "select identity from delivery_attempts where queue = $1",
         queue,
     )
-    .fetch_all(pool)
-    .await?;
+    .fetch_all(&mut *connection)
+    .await;
+    let identities = fault::minding_plans(&mut connection, identities).await?;
     Ok(identities.into_iter().collect())
 }
 
@@ -130,7 +133,8 @@ pub(crate) async fn raise(
     identity: &str,
     max: i32,
 ) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar!(
+    let mut connection = pool.acquire().await?;
+    let tries = sqlx::query_scalar!(
         r#"
         with relaxed as (select set_config('synchronous_commit', 'off', true))
         insert into delivery_attempts as a (queue, identity, attempts)
@@ -143,8 +147,9 @@ pub(crate) async fn raise(
         identity,
         max,
     )
-    .fetch_one(pool)
-    .await
+    .fetch_one(&mut *connection)
+    .await;
+    fault::minding_plans(&mut connection, tries).await
 }
 
 /// Takes a try back that ended without a death.

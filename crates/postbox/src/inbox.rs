@@ -257,8 +257,9 @@ async fn mark_first_times<M>(
         &keys,
         queue,
     )
-    .fetch_all(transaction)
-    .await?;
+    .fetch_all(&mut *transaction)
+    .await;
+    let rows = fault::minding_plans(transaction, rows).await?;
     let relatives_parked = rows.contains(&None);
     let mut new: HashSet<Uuid> = rows.into_iter().flatten().collect();
     for (_, message) in batch {

@@ -74,10 +74,10 @@ pub async fn append(
         &traceparents as &[Option<String>],
         &request_ids as &[Option<String>],
     )
-    .fetch_all(transaction)
-    .await?
-    .into_iter()
-    .map(|r| Stored {
+    .fetch_all(&mut *transaction)
+    .await;
+    let stored = fault::minding_plans(transaction, stored).await?.into_iter();
+    let stored = stored.map(|r| Stored {
         row: RowRef {
             id: r.id,
             created_at: r.created_at,

@@ -252,7 +252,9 @@ const WIDER_ACCOUNTS: &str = "
         execute 'create view audit.accounts as ' || (select accounts from views);
     end $$;
     select audit_grant();";
-const WIDER_OUTBOX: &str = "alter table outbox_messages alter column kind type varchar(64)";
+/// `body` is what the statement that stores orders gives back.
+const WIDER_OUTBOX: &str = "alter table outbox_messages
+    alter column kind type varchar(64), alter column body type varchar";
 
 /// How long it takes until what was under way has settled.
 const HELD_UP: std::time::Duration = std::time::Duration::from_secs(3);
