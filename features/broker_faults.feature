@@ -177,6 +177,7 @@ Feature: A broker that is there and does not do its work
     Then Orders has set the spoilt request aside
     And 2 of Ben's orders are finished and 0 are cancelled
     And Ana's order is finished
+    And the operator sees no parked message
 
     Examples:
       | fault                      |

@@ -23,6 +23,7 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::close_parked;
 use crate::config::OrdersConfig;
 use crate::http::{self, Api};
 use crate::place_order::{BATCH_MAX, place_orders};
@@ -140,7 +141,15 @@ async fn run(
     let consumer = start_consumer(&config, &intake, consumer_pool, &office, health);
     count_consumer(metrics, &consumer);
     start_writers(&config, &writing, &api_pool, &office.outbox, &accept);
-    start_redrive(&config, &intake, &upkeep_pool, &office.outbox, metrics);
+    start_redrive(
+        &config,
+        &intake,
+        &upkeep_pool,
+        &office.outbox,
+        health,
+        metrics,
+    );
+    start_closing(&intake, &upkeep_pool);
     start_partitions(&config, &intake, &upkeep_pool);
     health.check_tasks("intake tasks", &intake);
     health.check_tasks("writers", &writing);
@@ -254,20 +263,19 @@ fn start_redrive(
     let (after, window) = (config.redrive_after, i64::from(config.redrive.window.get()));
     let (pool, outbox, stop) = (pool.clone(), outbox.clone(), tasks.shutdown().clone());
     tasks.supervise("redrive", move || {
-        let (pool, outbox, redriven) = (pool.clone(), outbox.clone(), Arc::clone(&redriven));
-        every(redrive_orders::period(after), stop.clone(), move || {
-            let (pool, outbox, redriven) = (pool.clone(), outbox.clone(), Arc::clone(&redriven));
-            async move {
-                match bounded(redrive_orders(&pool, &outbox, after, window)).await {
-                    Ok(0) => {}
-                    Ok(orders) => {
-                        redriven.fetch_add(orders as u64, Ordering::Relaxed);
-                        tracing::info!(orders, "asked again for unanswered orders");
-                    }
-                    Err(error) => tracing::warn!("cannot ask again for unanswered orders: {error}"),
-                }
-            }
-        })
+        let (pool, outbox, stop) = (pool.clone(), outbox.clone(), stop.clone());
+        let (status, redriven) = (status.clone(), Arc::clone(&redriven));
+        async move {
+            redrive_orders::run(&pool, &outbox, bounds, &status, &redriven, &stop).await;
+        }
+    });
+}
+
+fn start_closing(tasks: &Tasks, pool: &PgPool) {
+    let (pool, stop) = (pool.clone(), tasks.shutdown().clone());
+    tasks.supervise("parked", move || {
+        let (pool, stop) = (pool.clone(), stop.clone());
+        async move { close_parked::run(&pool, &stop).await }
     });
 }
 

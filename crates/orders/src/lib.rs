@@ -4,6 +4,7 @@
 //! transaction each, `store` all SQL, `http` the API. Nothing here knows accounts or balances.
 
 mod app;
+mod close_parked;
 pub mod config;
 mod http;
 mod order;

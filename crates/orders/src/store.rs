@@ -258,6 +258,20 @@ pub(crate) async fn set_final(
     Ok(done.rows_affected())
 }
 
+/// Those among these whose status is final.
+pub(crate) async fn find_final(
+    transaction: &mut PgConnection,
+    uids: &[Uuid],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select order_uid from orders
+          where order_uid = any ($1) and status in ('FINISHED', 'CANCELLED')",
+        uids,
+    )
+    .fetch_all(transaction)
+    .await
+}
+
 /// Whether nobody else is asking again at this moment; nobody else will until the transaction ends.
 pub(crate) async fn is_only_one(transaction: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(

@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::charge_orders::ChargeOrders;
+use crate::close_parked;
 use crate::config::PaymentsConfig;
 use crate::http::{self, Api};
 use crate::reconcile::{self, Findings, Rule};
@@ -138,6 +139,7 @@ async fn run(
     let consumer = start_consumer(&config, &intake, consumer_pool, &office, health);
     count_consumer(metrics, &consumer);
     start_partitions(&config, &intake, &upkeep_pool);
+    start_closing(&intake, &upkeep_pool);
     start_reconciliation(&intake, reconcile_pool, health, metrics);
     metrics.tasks(&[&intake, &relaying]);
     health.check_tasks("intake tasks", &intake);
@@ -209,10 +211,10 @@ fn start_consumer(
     let counted = consumer.status.clone();
     let (status, stop) = (consumer.status.clone(), tasks.shutdown().clone());
     health.check(Scope::Ready, "consumer", move || ready(status.check()));
-    tasks.supervise("consumer", move || {
-        let (consumer, stop) = (Arc::clone(&consumer), stop.clone());
     let letters = consumer.dead_letters.status.clone();
     health.check(Scope::Ready, "dead letters", move || ready(letters.check()));
+    tasks.supervise("consumer", move || {
+        let (consumer, stop) = (Arc::clone(&consumer), stop.clone());
         async move { consumer.run(stop).await }
     });
     counted
@@ -251,6 +253,14 @@ fn start_partitions(config: &PaymentsConfig, tasks: &Tasks, pool: &PgPool) {
             postbox::keep_partitions(&pool, retention).await;
             every(HOURLY, stop, || postbox::keep_partitions(&pool, retention)).await;
         }
+    });
+}
+
+fn start_closing(tasks: &Tasks, pool: &PgPool) {
+    let (pool, stop) = (pool.clone(), tasks.shutdown().clone());
+    tasks.supervise("parked", move || {
+        let (pool, stop) = (pool.clone(), stop.clone());
+        async move { close_parked::run(&pool, &stop).await }
     });
 }
 

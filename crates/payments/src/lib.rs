@@ -8,6 +8,7 @@
 mod account;
 mod app;
 mod charge_orders;
+mod close_parked;
 pub mod config;
 mod deposit;
 mod http;

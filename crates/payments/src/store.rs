@@ -203,6 +203,19 @@ pub(crate) async fn find_decided(
         .collect()
 }
 
+/// Those among these on which a decision was made.
+pub(crate) async fn find_decided_uids(
+    transaction: &mut PgConnection,
+    uids: &[Uuid],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "select order_uid from payments where order_uid = any ($1)",
+        uids,
+    )
+    .fetch_all(transaction)
+    .await
+}
+
 /// One answer to be sent, with the trace of the request it answers.
 #[derive(Debug)]
 pub(crate) struct Answer {

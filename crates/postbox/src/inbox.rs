@@ -251,7 +251,7 @@ async fn mark_first_times<M>(
                   and identity = any ($1::uuid[]::text[]))
             or exists (
                select from parked_messages
-                where queue = $3 and state in ('open', 'replayed') and key = any ($2))
+                where state in ('open', 'replayed') and key = any ($2))
         "#,
         &message_ids,
         &keys,

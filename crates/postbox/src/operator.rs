@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::attempts;
 use crate::message::RowRef;
 use crate::outbox;
+use crate::parked::BODY_MAX;
 use crate::topology::Route;
 
 /// A parked message in a list.
@@ -188,7 +189,8 @@ pub async fn replay_parked(pool: &PgPool, id: i64, routes: &[Route]) -> Result<(
         });
     };
     let why = |why| ParkedError::NotSendable { why };
-    if parked.reason == "too_large" {
+    // Whatever it is parked for: one that the relay could not send may be of any size.
+    if parked.body.len() >= BODY_MAX {
         return Err(why("only the first 128 KiB of its body are kept"));
     }
     let message_id = parked.message_id.ok_or(why("it has no message_id"))?;

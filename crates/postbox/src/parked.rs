@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::message::NewMessage;
 
 /// Bytes of a body that are kept.
-const BODY_MAX: usize = 131_072;
+pub(crate) const BODY_MAX: usize = 131_072;
 
 /// Why a message is parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -236,8 +236,8 @@ impl Settled {
     }
 }
 
-/// Closes what is parked under these ids or about these keys, in the transaction that took them
-/// in. By one that was applied all of it: the message was taken in after all, or what it is about
+/// Closes what is parked under these ids, or about these keys in whichever queue (a service also
+/// parks what it could not send), in the transaction that took them in. By one that was applied all of it: the message was taken in after all, or what it is about
 /// is settled. By one that was known already only what nobody could read for want of luck; what
 /// contradicts it stays for the operator.
 pub(crate) async fn close(
@@ -250,11 +250,12 @@ pub(crate) async fn close(
         r#"
         update parked_messages
            set state = 'closed', state_at = now()
-         where queue = $1
-           and state in ('open', 'replayed')
-           and (identity = any ($2::uuid[]::text[]) or key = any ($3)
+         where state in ('open', 'replayed')
+           and (key = any ($3)
+                or (queue = $1 and identity = any ($2::uuid[]::text[]))
                 or (reason in ('dead_lettered', 'attempts')
-                    and (identity = any ($4::uuid[]::text[]) or key = any ($5))))
+                    and (key = any ($5)
+                         or (queue = $1 and identity = any ($4::uuid[]::text[])))))
         "#,
         queue,
         &applied.message_ids,
@@ -265,4 +266,53 @@ pub(crate) async fn close(
     .execute(transaction)
     .await?;
     Ok(())
+}
+
+/// Keys of what is parked in these queues for want of luck and not of sense, the youngest first, no
+/// more than a thousand: see which of them are settled, and [`close_parked`] those.
+///
+/// # Errors
+/// The database's.
+pub async fn find_parked_keys(
+    transaction: &mut PgConnection,
+    queues: &[&str],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select key as "key!" from parked_messages
+         where state in ('open', 'replayed') and key is not null
+           and queue = any ($1::text[]) and reason in ('dead_lettered', 'attempts')
+         order by id desc
+         limit 1000
+        "#,
+        queues as &[&str],
+    )
+    .fetch_all(transaction)
+    .await
+}
+
+/// Closes what is parked in these queues for want of luck and not of sense, about keys that are
+/// settled, and returns how many rows. A message that settles its key closes them as it is taken
+/// in; this is for what was parked after that.
+///
+/// # Errors
+/// The database's; the caller's transaction is then to be rolled back.
+pub async fn close_parked(
+    transaction: &mut PgConnection,
+    queues: &[&str],
+    settled: &[Uuid],
+) -> Result<u64, sqlx::Error> {
+    let closed = sqlx::query!(
+        r#"
+        update parked_messages
+           set state = 'closed', state_at = now()
+         where state in ('open', 'replayed') and key = any ($2)
+           and queue = any ($1::text[]) and reason in ('dead_lettered', 'attempts')
+        "#,
+        queues as &[&str],
+        settled,
+    )
+    .execute(transaction)
+    .await?;
+    Ok(closed.rows_affected())
 }

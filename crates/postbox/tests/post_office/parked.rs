@@ -139,6 +139,76 @@ async fn what_is_settled_by_another_message_closes_what_is_parked_about_it() -> 
     office.eventually_parked("unknown_order", "closed", 1).await
 }
 
+/// Parked by hand as this or that, to be told by its reason.
+async fn park(office: &Office, queue: &str, reason: &str, key: Uuid, bytes: i32) -> Result<i64> {
+    let id = sqlx::query_scalar(
+        "insert into parked_messages
+                (queue, message_id, identity, key, kind, schema_version, reason, detail, headers, body)
+         select $1, id, id, $2, 'letter', 1, $3, '', '', convert_to(repeat('x', $4), 'UTF8')
+           from (select gen_random_uuid()::text as id) new
+         returning id",
+    );
+    let id = id.bind(queue).bind(key).bind(reason).bind(bytes);
+    Ok(id.fetch_one(&office.pool).await?)
+}
+
+async fn states(office: &Office) -> Result<Vec<String>> {
+    let states = sqlx::query_scalar("select state from parked_messages order by id");
+    Ok(states.fetch_all(&office.pool).await?)
+}
+
+#[tokio::test]
+async fn what_could_not_be_sent_is_closed_too_when_its_key_is_settled() -> Result<()> {
+    let office = open().await?;
+    let subject = Uuid::now_v7();
+    park(&office, "elsewhere", "attempts", subject, 1).await?;
+    park(&office, "elsewhere", "attempts", Uuid::now_v7(), 1).await?;
+    office
+        .send(vec![saying(&format!("about {subject}"))])
+        .await?;
+    office.eventually_count(EFFECTS, 2).await?;
+    ensure!(states(&office).await? == ["closed", "open"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_parked_after_its_key_was_settled_can_be_found_and_closed() -> Result<()> {
+    let office = open().await?;
+    let (settled, other) = (Uuid::now_v7(), Uuid::now_v7());
+    for (queue, reason, key) in [
+        (LIVE, "dead_lettered", settled),
+        (LIVE, "attempts", settled),
+        (LIVE, "contradiction", settled),
+        (LIVE, "attempts", other),
+        ("elsewhere", "attempts", settled),
+    ] {
+        park(&office, queue, reason, key, 1).await?;
+    }
+    let mut transaction = office.pool.begin().await?;
+    let keys = postbox::find_parked_keys(&mut transaction, &[LIVE]).await?;
+    ensure!(keys == [other, settled, settled], "found {keys:?}");
+    let closed = postbox::close_parked(&mut transaction, &[LIVE], &[settled]).await?;
+    transaction.commit().await?;
+    ensure!(closed == 2, "closed {closed}");
+    ensure!(states(&office).await? == ["closed", "closed", "open", "open", "open"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_of_which_a_part_is_kept_is_not_replayed() -> Result<()> {
+    let office = Office::open().await?;
+    let cut = park(&office, LIVE, "attempts", Uuid::now_v7(), 131_072).await?;
+    let whole = park(&office, LIVE, "attempts", Uuid::now_v7(), 131_071).await?;
+    let refused = replay_parked(&office.pool, cut, &[TOPOLOGY.reads]).await;
+    ensure!(
+        matches!(refused, Err(ParkedError::NotSendable { .. })),
+        "{refused:?}"
+    );
+    replay_parked(&office.pool, whole, &[TOPOLOGY.reads]).await?;
+    ensure!(states(&office).await? == ["open", "replayed"]);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_message_under_the_id_of_another_is_parked_and_the_first_stands() -> Result<()> {
     let office = open().await?;

@@ -1,0 +1,39 @@
+//! Closing what is parked about orders that are decided: requests that came too late. Not results that could not be sent: Orders may still wait for them.
+
+use std::time::Duration;
+
+use chassis::database::bounded;
+use chassis::error::chain;
+use chassis::tasks::every;
+use contracts::topology::PAYMENT_REQUESTS;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::store;
+
+const QUEUES: &[&str] = &[PAYMENT_REQUESTS.queue];
+
+/// How often to look. Most is closed by the message that settles its order.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Closes it, again and again until `shutdown`.
+pub(crate) async fn run(pool: &PgPool, shutdown: &CancellationToken) {
+    every(PERIOD, shutdown.clone(), async || {
+        match bounded(close_parked(pool)).await {
+            Ok(0) => {}
+            Ok(messages) => tracing::info!(messages, "closed what was parked about settled orders"),
+            Err(error) => tracing::warn!("cannot close what is parked: {}", chain(&error)),
+        }
+    })
+    .await;
+}
+
+/// Closes it, and returns how many messages.
+async fn close_parked(pool: &PgPool) -> Result<u64, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let keys = postbox::find_parked_keys(&mut transaction, QUEUES).await?;
+    let settled = store::find_decided_uids(&mut transaction, &keys).await?;
+    let closed = postbox::close_parked(&mut transaction, QUEUES, &settled).await?;
+    transaction.commit().await?;
+    Ok(closed)
+}
