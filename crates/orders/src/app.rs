@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chassis::coalesce::Coalesce;
-use chassis::database::{self, Role, bounded};
+use chassis::database::{self, Role};
 use chassis::door::Door;
 use chassis::health::{Health, Scope};
 use chassis::http::shell;
@@ -27,7 +27,7 @@ use crate::close_parked;
 use crate::config::OrdersConfig;
 use crate::http::{self, Api};
 use crate::place_order::{BATCH_MAX, place_orders};
-use crate::redrive_orders::{self, redrive_orders};
+use crate::redrive_orders;
 use crate::settle_orders::SettleOrders;
 
 const SERVICE: &str = "orders";
@@ -215,6 +215,8 @@ fn start_consumer(
     let counted = consumer.status.clone();
     let (status, stop) = (consumer.status.clone(), tasks.shutdown().clone());
     health.check(Scope::Ready, "consumer", move || ready(status.check()));
+    let letters = consumer.dead_letters.status.clone();
+    health.check(Scope::Ready, "dead letters", move || ready(letters.check()));
     tasks.supervise("consumer", move || {
         let (consumer, stop) = (Arc::clone(&consumer), stop.clone());
         async move { consumer.run(stop).await }
@@ -224,8 +226,6 @@ fn start_consumer(
 
 /// Two writers: while one commits, the other gathers.
 fn start_writers(
-    let letters = consumer.dead_letters.status.clone();
-    health.check(Scope::Ready, "dead letters", move || ready(letters.check()));
     config: &OrdersConfig,
     tasks: &Tasks,
     pool: &PgPool,
@@ -251,16 +251,18 @@ fn start_redrive(
     tasks: &Tasks,
     pool: &PgPool,
     outbox: &Outbox,
+    health: &Health,
     metrics: &Metrics,
 ) {
-    let redriven = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&redriven);
+    let (status, redriven) = (TaskStatus::default(), Arc::new(AtomicU64::new(0)));
+    let (shown, counted) = (status.clone(), Arc::clone(&redriven));
+    health.check(Scope::Ready, "redrive", move || ready(shown.check()));
     metrics.counter(
         "outbox_redriven",
         "Requests that were appended again for orders without an answer",
         move || counted.load(Ordering::Relaxed),
     );
-    let (after, window) = (config.redrive_after, i64::from(config.redrive.window.get()));
+    let bounds = (config.redrive_after, i64::from(config.redrive.window.get()));
     let (pool, outbox, stop) = (pool.clone(), outbox.clone(), tasks.shutdown().clone());
     tasks.supervise("redrive", move || {
         let (pool, outbox, stop) = (pool.clone(), outbox.clone(), stop.clone());

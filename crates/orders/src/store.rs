@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chassis::database::minding_plans;
 use contracts::{MessageId, Money, OrderId, OrderUid, PaymentRequested, SCHEMA_VERSION, UserId};
-use postbox::{NewMessage, OutboxRow, RowRef};
+use postbox::{OutboxRow, RowRef};
 use rust_decimal::Decimal;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, PgPool};
@@ -390,19 +390,4 @@ pub(crate) async fn claim_unanswered(
             })
         })
         .collect()
-}
-
-impl From<Unanswered> for NewMessage {
-    /// The same bytes under the same id as the first time.
-    fn from(order: Unanswered) -> Self {
-        Self {
-            message_id: order.message_id.0,
-            kind: PaymentRequested::KIND,
-            key: order.request.order_uid.0,
-            schema_version: postbox::version_sent(SCHEMA_VERSION),
-            body: order.request.to_body(),
-            traceparent: None,
-            request_id: None,
-        }
-    }
 }

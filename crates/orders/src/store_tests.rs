@@ -11,7 +11,7 @@ use postbox::{Handler, Incoming, Outbox, Verdict};
 use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::order::{NewOrder, Status};
-use crate::redrive_orders::redrive_orders;
+use crate::redrive_orders::{Round, redrive_orders};
 use crate::settle_orders::SettleOrders;
 use crate::store;
 
@@ -86,14 +86,14 @@ async fn an_unanswered_order_is_asked_for_again_with_the_same_bytes_and_within_t
         .execute(&pool)
         .await?;
     ensure!(
-        redrive_orders(&pool, &outbox, AFTER, 3).await? == 0,
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == Round::Asked(0),
         "what has not left the outbox is not asked for again"
     );
     sqlx::query("update outbox_messages set is_published = true")
         .execute(&pool)
         .await?;
     ensure!(
-        redrive_orders(&pool, &outbox, AFTER, 3).await? == 3,
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == Round::Asked(3),
         "the window is 3"
     );
     ensure!(outbox.len() == 3, "handed to the relay");
@@ -101,7 +101,7 @@ async fn an_unanswered_order_is_asked_for_again_with_the_same_bytes_and_within_t
         .execute(&pool)
         .await?;
     ensure!(
-        redrive_orders(&pool, &outbox, AFTER, 3).await? == 0,
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == Round::Asked(0),
         "the window is full"
     );
     let twice = scalar(
@@ -119,7 +119,7 @@ async fn an_unanswered_order_is_asked_for_again_with_the_same_bytes_and_within_t
         .execute(&pool)
         .await?;
     ensure!(
-        redrive_orders(&pool, &outbox, AFTER, 3).await? == 3,
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == Round::Asked(3),
         "a window full of lost requests is not the end"
     );
     sqlx::query("update outbox_messages set is_published = true")
@@ -129,7 +129,7 @@ async fn an_unanswered_order_is_asked_for_again_with_the_same_bytes_and_within_t
     sqlx::query("update orders set status = 'FINISHED' where id = (select min(id) from orders where redrives = 2)")
         .execute(&pool)
         .await?;
-    ensure!(redrive_orders(&pool, &outbox, AFTER, 3).await? == 1);
+    ensure!(redrive_orders(&pool, &outbox, AFTER, 3).await? == Round::Asked(1));
     let soon = "select count(*) from orders where redrives > 0 and next_redrive_at < now() + interval '26 s'";
     ensure!(scalar(&pool, soon).await? == 0, "the next turn is put off");
     Ok(())
@@ -238,11 +238,11 @@ async fn a_hopeless_order_makes_room_only_while_others_are_answered() -> Result<
     .execute(&pool)
     .await?;
     ensure!(
-        redrive_orders(&pool, &outbox, AFTER, 3).await? == 1,
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == Round::Asked(1),
         "one is asked for, whose result would be a sign of life"
     );
     ensure!(
-        redrive_orders(&pool, &outbox, AFTER, 3).await? == 0,
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == Round::Asked(0),
         "the window leaks while Payments is away"
     );
     sqlx::query("insert into inbox_messages (message_id, key, outcome, received_at) values ($1, $1, 'applied', now() - interval '11 min')")
@@ -250,7 +250,7 @@ async fn a_hopeless_order_makes_room_only_while_others_are_answered() -> Result<
         .execute(&pool)
         .await?;
     ensure!(
-        redrive_orders(&pool, &outbox, AFTER, 3).await? == 0,
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == Round::Asked(0),
         "an old result is no sign of life"
     );
     sqlx::query("insert into inbox_messages (message_id, key, outcome) values ($1, $1, 'applied')")
@@ -258,11 +258,11 @@ async fn a_hopeless_order_makes_room_only_while_others_are_answered() -> Result<
         .execute(&pool)
         .await?;
     ensure!(
-        redrive_orders(&pool, &outbox, AFTER, 3).await? == 2,
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == Round::Asked(2),
         "three hopeless orders hold up all others"
     );
     ensure!(
-        redrive_orders(&pool, &outbox, AFTER, 3).await? == 0,
+        redrive_orders(&pool, &outbox, AFTER, 3).await? == Round::Asked(0),
         "the window is full of those who have hope"
     );
     Ok(())
@@ -277,12 +277,12 @@ async fn nothing_is_asked_again_while_the_relay_is_far_behind() -> Result<()> {
            set is_published = false, created_at = now() - interval '1 min' from orders
          where order_uid = key and orders.id <= 10000";
     sqlx::query(unsent).execute(&pool).await?;
-    ensure!(redrive_orders(&pool, &outbox, AFTER, 500).await? == 0);
+    ensure!(redrive_orders(&pool, &outbox, AFTER, 500).await? == Round::RelayIsBehind);
     sqlx::query("update outbox_messages o set is_published = true from orders where order_uid = key and orders.id = 1")
         .execute(&pool)
         .await?;
     ensure!(
-        redrive_orders(&pool, &outbox, AFTER, 500).await? == 4,
+        redrive_orders(&pool, &outbox, AFTER, 500).await? == Round::Asked(4),
         "only those whose message has left"
     );
     Ok(())
