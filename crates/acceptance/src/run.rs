@@ -7,6 +7,7 @@ mod time_line;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -59,7 +60,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             println!("acceptance: not asked for");
             return ExitCode::SUCCESS;
         }
-        Ok(Asked::Guarantee(features)) => return print(matrix::document(&features)),
+        Ok(Asked::Guarantee(features)) => {
+            return print(matrix::document(&features, Path::new(matrix::OUTCOMES)));
+        }
         Err(error) => {
             eprintln!("acceptance: {error:#}");
             return ExitCode::from(2);

@@ -1,5 +1,6 @@
 //! The fault matrix: what can go wrong, what must happen then, and which scenario shows it. Scenarios carry a fault's
-//! id as their tag; `docs/guarantee.md` is written from both, and a test holds it up to date.
+//! id as their tag; `docs/guarantee.md` is written from both and from what came out of a run (`outcomes.rs`), and a
+//! test holds it up to date.
 //!
 //! Not here: the page (`document.rs`); how a fault is made (that is in the steps and in `sandbox`).
 
@@ -8,6 +9,7 @@ mod database;
 mod document;
 mod life;
 mod messages;
+mod outcomes;
 mod surroundings;
 
 use std::collections::BTreeMap;
@@ -16,7 +18,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use cucumber::gherkin::{Feature, GherkinEnv};
 
-pub(crate) use document::document;
+pub(crate) use document::{OUTCOMES, document};
 
 /// One row.
 #[derive(Clone, Copy, Debug)]
