@@ -61,7 +61,7 @@ Feature: A service may die at any moment of its work
       | Payments | consumer.committed |
 
   @A5
-  Scenario Outline: <service> dies with rows claimed that an earlier process left
+  Scenario Outline: <service> dies with rows claimed that an earlier process left, and comes back <when>
     Given <service> will die at one of the times it comes to "relay.taken"
     And the system is running
     And orders keep coming in
@@ -69,17 +69,23 @@ Feature: A service may die at any moment of its work
     When <service> will die when it comes to "relay.claimed"
     And <service> starts again
     Then <service> is dead
-    When <service> starts again
+    When <service> comes back <when>
     And the orders stop coming in
     Then every order is finished
 
     Examples:
-      | service  |
-      | Orders   |
-      | Payments |
+      | service  | when    |
+      | Orders   | at once |
+      | Payments | at once |
+
+    @exhaustive
+    Examples:
+      | service  | when          |
+      | Orders   | after a while |
+      | Payments | after a while |
 
   @A12
-  Scenario Outline: Orders dies at <moment>
+  Scenario Outline: Orders dies at <moment>, and comes back <when>
     Given Orders asks again soon for what stays open
     And Orders will die when it comes to "<moment>"
     And the system is running
@@ -88,7 +94,7 @@ Feature: A service may die at any moment of its work
     And Ana has ordered for 30.00
     Then Orders is dead
     When the waiting requests are purged
-    And Orders starts again
+    And Orders comes back <when>
     And Payments starts again
     Then Ana's order is finished
     And Ana's balance is 70.00
@@ -96,25 +102,40 @@ Feature: A service may die at any moment of its work
     And no message went out under two ids
 
     Examples:
-      | moment                       |
-      | orders.asked_again           |
-      | orders.asked_again_committed |
+      | moment                       | when    |
+      | orders.asked_again           | at once |
+      | orders.asked_again_committed | at once |
+
+    @exhaustive
+    Examples:
+      | moment                       | when          |
+      | orders.asked_again           | after a while |
+      | orders.asked_again_committed | after a while |
 
   @D9 @A13
-  Scenario: Payments dies at payments.set_aside, while orders wait for an account
+  Scenario Outline: Payments dies at payments.set_aside, while orders wait for an account, and comes back <when>
     Given Payments will die when it comes to "payments.set_aside"
     And the system is running
     And Ana has an account with 10.00
     And somebody else holds Ana's account locked
     When Ana orders 15 times for 1.00, all at once
     Then Payments is dead
-    When Payments starts again
+    When Payments comes back <when>
     And the lock is let go
     Then 10 of Ana's orders are finished and 5 are cancelled
     And Ana's balance is 0.00
 
+    Examples:
+      | when    |
+      | at once |
+
+    @exhaustive
+    Examples:
+      | when          |
+      | after a while |
+
   @D9 @A14 @A15
-  Scenario Outline: Payments dies at <moment>, with orders that have waited for an account
+  Scenario Outline: Payments dies at <moment>, with orders that have waited for an account, and comes back <when>
     Given Payments will die when it comes to "<moment>"
     And the system is running
     And Ana has an account with 10.00
@@ -123,14 +144,20 @@ Feature: A service may die at any moment of its work
     Then no request is left in the queue
     When the lock is let go
     Then Payments is dead
-    When Payments starts again
+    When Payments comes back <when>
     Then 10 of Ana's orders are finished and 5 are cancelled
     And Ana's balance is 0.00
 
     Examples:
-      | moment                        |
-      | payments.worked_off           |
-      | payments.worked_off_committed |
+      | moment                        | when    |
+      | payments.worked_off           | at once |
+      | payments.worked_off_committed | at once |
+
+    @exhaustive
+    Examples:
+      | moment                        | when          |
+      | payments.worked_off           | after a while |
+      | payments.worked_off_committed | after a while |
 
   @A5 @A21 @exhaustive
   Scenario Outline: <service> dies with rows claimed that an earlier process left, beside another one
@@ -229,27 +256,6 @@ Feature: A service may die at any moment of its work
       | payments.worked_off           | after a while |
       | payments.worked_off_committed | at once       |
       | payments.worked_off_committed | after a while |
-
-  @F3
-  Scenario: Payments dies three times over the same requests
-    Given the system is running
-    And 4 customers have an account with 10.00 each
-    And Payments is down
-    And every customer has ordered 5 times for 2.00
-    And the requests wait in the queue
-    When Payments will die when it comes to "consumer.begun"
-    And Payments starts
-    Then Payments is dead
-    When Payments will die when it comes to "consumer.begun"
-    And Payments starts
-    Then Payments is dead
-    When Payments will die when it comes to "consumer.begun"
-    And Payments starts
-    Then Payments is dead
-    When Payments starts again
-    Then 20 orders are finished and 0 are cancelled
-    And nothing was parked
-    And no payment was asked for a second time
 
   @exhaustive
   Scenario Outline: <service> dies at <moment>, and comes back after a while
