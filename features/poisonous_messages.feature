@@ -6,7 +6,7 @@ Feature: A message that cannot be processed is set aside
     And every service is ready
     And Ana has an account with 100.00
 
-  @C1 @C2 @C4 @C5 @C7 @C8 @C10 @C11 @C12 @C15
+  @C1 @C2 @C3 @C4 @C5 @C7 @C8 @C10 @C11 @C12 @C15
   Scenario Outline: <service> is sent a message <fault>
     Given Ana has ordered for 1.00
     When <service> is sent a message "<fault>"
@@ -22,6 +22,7 @@ Feature: A message that cannot be processed is set aside
       | service  | fault                              | reason          |
       | Payments | that is cut short                  | not_json        |
       | Payments | without any content                | not_json        |
+      | Payments | that is not UTF-8                  | not_json        |
       | Payments | without an id                      | no_message_id   |
       | Payments | with an id that is none            | bad_message_id  |
       | Payments | with an empty id                   | no_message_id   |
@@ -31,6 +32,7 @@ Feature: A message that cannot be processed is set aside
       | Payments | about less than no money           | bad_field       |
       | Payments | that is compressed                 | encoding        |
       | Orders   | that is cut short                  | not_json        |
+      | Orders   | that is not UTF-8                  | not_json        |
       | Orders   | about no money                     | bad_field       |
       | Payments | about more money than there can be | bad_field       |
       | Payments | about a fraction of a cent         | bad_field       |

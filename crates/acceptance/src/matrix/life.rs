@@ -17,7 +17,8 @@ pub(super) const FAULTS: &[Fault] = &[
         "A3",
         "A client hangs up while a transaction begins",
         "Nobody else's write is lost: the pool's guard closes the connection",
-        "`crates/chassis/src/database/server_tests.rs`",
+        "`crates/chassis/src/database/server_tests.rs`. In the whole system no client can: no answer waits for a \
+         transaction that begins, each write is one statement in a task of its own (A4)",
     ),
     tests(
         "A4",

@@ -7,12 +7,7 @@ const PARKED: &str = "Parked at first sight with its reason; its neighbours go o
 pub(super) const FAULTS: &[Fault] = &[
     scenarios("C1", "Empty", PARKED),
     scenarios("C2", "Broken JSON", PARKED),
-    tests(
-        "C3",
-        "Not UTF-8",
-        PARKED,
-        "`crates/postbox/tests/post_office/main.rs`",
-    ),
+    scenarios("C3", "Not UTF-8", PARKED),
     scenarios("C4", "Of an unknown type", PARKED),
     scenarios(
         "C5",

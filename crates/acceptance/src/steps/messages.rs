@@ -65,7 +65,7 @@ async fn request_again(world: &mut World, person: Person, identity: Identity) ->
     publish(
         stack,
         PAYMENT_REQUESTS.kind,
-        &request.to_body(),
+        request.to_body(),
         properties(PAYMENT_REQUESTS.kind, Some(message_id)),
     )
     .await?;
@@ -212,7 +212,7 @@ pub(crate) fn properties(kind: &str, message_id: Option<MessageId>) -> BasicProp
 pub(crate) async fn publish(
     stack: &Stack,
     routing_key: &str,
-    body: &str,
+    body: impl Into<Vec<u8>>,
     properties: BasicProperties,
 ) -> anyhow::Result<()> {
     let connection = amqp::connect(&stack.amqp_url(), "acceptance-stranger").await?;
@@ -220,7 +220,7 @@ pub(crate) async fn publish(
         exchange: EXCHANGE.to_owned(),
         routing_key: routing_key.to_owned(),
         properties,
-        body: body.as_bytes().to_vec(),
+        body: body.into(),
     };
     let published = amqp::publish(&connection, &message).await?;
     connection.close(200, "done".into()).await?;

@@ -159,7 +159,7 @@ async fn comes_after_all(world: &mut World, person: Person, identity: Identity) 
     Ok(publish(
         world.stack()?,
         PAYMENT_REQUESTS.kind,
-        &request.to_body(),
+        request.to_body(),
         properties,
     )
     .await?)
@@ -176,7 +176,7 @@ async fn is_sent_another_amount(world: &mut World, person: Person) -> Step {
     Ok(publish(
         world.stack()?,
         PAYMENT_REQUESTS.kind,
-        &other.to_body(),
+        other.to_body(),
         properties,
     )
     .await?)

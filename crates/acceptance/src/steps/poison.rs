@@ -29,6 +29,7 @@ async fn is_sent_poison(world: &mut World, service: Which, fault: String) -> Ste
     let whole = properties(route.kind, Some(MessageId::new()));
     let (body, properties) = match fault.as_str() {
         "that is cut short" => (good[..good.len() / 2].to_owned(), whole),
+        "that is not UTF-8" => (format!("{{\"x\":\"?\",{}", &good[1..]), whole),
         "without any content" => (String::new(), whole),
         "without an id" => (good, properties(route.kind, None)),
         "with an empty id" => (good, whole.with_message_id("".into())),
@@ -74,14 +75,21 @@ async fn is_sent_poison(world: &mut World, service: Which, fault: String) -> Ste
         }
         other => bail_unknown(other)?,
     };
-    Ok(publish(world.stack()?, route.kind, &body, properties).await?)
+    let mut body = body.into_bytes();
+    if fault == "that is not UTF-8" {
+        // In what nobody would read, so that it can only be refused for what it is.
+        body.iter_mut()
+            .filter(|byte| **byte == b'?')
+            .for_each(|byte| *byte = 0xff);
+    }
+    Ok(publish(world.stack()?, route.kind, body, properties).await?)
 }
 
 #[when("Payments is sent a message that is larger by one byte, the broker refuses it")]
 async fn too_large_for_the_broker(world: &mut World) -> Step {
     let body = " ".repeat(MESSAGE_MAX + 1);
     let properties = properties(PAYMENT_REQUESTS.kind, Some(MessageId::new()));
-    let published = publish(world.stack()?, PAYMENT_REQUESTS.kind, &body, properties).await;
+    let published = publish(world.stack()?, PAYMENT_REQUESTS.kind, body, properties).await;
     let told = published.err().map(|error| format!("{error:#}"));
     require!(
         told.as_ref()

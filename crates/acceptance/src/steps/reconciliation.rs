@@ -53,7 +53,7 @@ async fn somebody_forges(world: &mut World, person: Person) -> Step {
         reason: None,
     };
     let properties = properties(ORDER_RESULTS.kind, Some(MessageId::new()));
-    Ok(publish(stack, ORDER_RESULTS.kind, &result.to_body(), properties).await?)
+    Ok(publish(stack, ORDER_RESULTS.kind, result.to_body(), properties).await?)
 }
 
 #[when(expr = "the database of Payments loses all that was committed about {person}'s order")]

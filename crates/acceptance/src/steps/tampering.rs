@@ -46,7 +46,7 @@ async fn the_opposite_result(world: &mut World, person: Person) -> Step {
         reason,
     };
     let properties = properties(ORDER_RESULTS.kind, Some(MessageId::new()));
-    Ok(publish(stack, ORDER_RESULTS.kind, &result.to_body(), properties).await?)
+    Ok(publish(stack, ORDER_RESULTS.kind, result.to_body(), properties).await?)
 }
 
 #[when(expr = "Payments forgets the request for {person}'s order")]
