@@ -246,5 +246,6 @@ Feature: A broker that is there and does not do its work
     And Ana has an account with 100.00
     When the broker is killed right after it made the queue of requests
     And Ana orders for 30.00
-    Then Ana's order is finished
+    Then Orders has deleted the dead queue of requests
+    And Ana's order is finished
     And Orders is ready for everything

@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use contracts::topology::{EXCHANGE, PAYMENT_REQUESTS};
 use cucumber::{given, then, when};
-use lapin::options::BasicGetOptions;
+use lapin::ErrorKind;
+use lapin::options::{BasicGetOptions, QueueDeclareOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPHardError};
+use lapin::types::FieldTable;
 use prover::amqp;
 use sandbox::{Alarm, Rabbitmq};
 use serde_json::{Value, json};
@@ -307,17 +310,51 @@ async fn killed_too_early(world: &mut World) -> Step {
     Err(anyhow::anyhow!("{KILLS} kills, and no queue came back dead").into())
 }
 
-/// Whether the queue of requests does not even say, for some time, that it is empty.
+/// Whether the queue of requests is there, and does not even say, for some time, that it is empty. A broker that is
+/// not up yet, or a queue that is not there, says nothing of that.
 async fn is_dead(stack: &Stack) -> anyhow::Result<bool> {
     let url = stack.amqp_url();
-    let answers = within(DEAD_AFTER, "the queue answers", || async {
+    let queue = PAYMENT_REQUESTS.queue;
+    eventually("the queue is there, dead or alive", || async {
         let connection = amqp::connect(&url, "acceptance-probe").await?;
         let channel = connection.create_channel().await?;
-        let get = channel.basic_get(PAYMENT_REQUESTS.queue.into(), BasicGetOptions::default());
-        tokio::time::timeout(DEAD_AFTER, get).await??;
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let there = channel.queue_declare(queue.into(), passive, FieldTable::default());
+        tokio::time::timeout(DEAD_AFTER, there).await??;
+        let get = channel.basic_get(queue.into(), BasicGetOptions::default());
+        match tokio::time::timeout(DEAD_AFTER, get).await {
+            Err(_) => Ok(true),
+            Ok(Err(error)) if is_internal(&error) => Ok(true),
+            Ok(answer) => Ok(answer.map(|_| false)?),
+        }
+    })
+    .await
+}
+
+/// What the broker makes of its own vain wait for a queue.
+fn is_internal(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error)
+        if *error.kind() == AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR))
+}
+
+/// So the queue was dead, and it was not the broker that mended it.
+#[then("Orders has deleted the dead queue of requests")]
+async fn the_dead_queue_is_replaced(world: &mut World) -> Step {
+    let path = &world.stack()?.log(Service::Orders.first());
+    eventually("Orders says that it deletes the queue", || async move {
+        let log = std::fs::read_to_string(path).context("cannot read a log")?;
+        let says = log.lines().any(|line| {
+            line.contains("the queue does not answer: it is deleted")
+                && line.contains(PAYMENT_REQUESTS.queue)
+        });
+        ensure!(says, "it does not");
         Ok(())
-    });
-    Ok(answers.await.is_err())
+    })
+    .await?;
+    Ok(())
 }
 
 async fn sent(stack: &Stack) -> anyhow::Result<i64> {
