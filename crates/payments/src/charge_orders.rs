@@ -54,6 +54,7 @@ impl Handler for ChargeOrders {
         let requests: Vec<&PaymentRequested> = batch.iter().map(|m| &m.message).collect();
         let mut books = open_books(transaction, &requests).await?;
         postbox::moment("payments.locked");
+        postbox::hazard(requests.iter().map(|request| request.amount));
 
         let decisions = account::decide(&requests, &mut books);
 

@@ -1,4 +1,5 @@
-//! What a test does to a process from within: it dies at a named moment, or it has a planted fault.
+//! What a test does to a process from within: it dies or freezes at a named moment, dies of a piece
+//! of work, or has a planted fault.
 //!
 //! Nothing of this is left without the feature `failpoints`, which only the acceptance suite
 //! switches on: the functions are then empty, and no variable is read. A module of our own,
@@ -10,8 +11,12 @@
 //!
 //! `PAIDONCE_DIES_AT=NAME[:N]`: dies when it comes to the moment for the Nth time (1 unless
 //! said). `PAIDONCE_PANICS_AT=NAME[:N]`: the task panics the first N times (1 unless said) it comes
-//! to the moment. `PAIDONCE_PLANTED=NAME`: has that fault. `PAIDONCE_NEXT_VERSION=read` or `sent`:
-//! is the build to come that reads, or that also sends, messages one version newer than today's.
+//! to the moment. `PAIDONCE_FREEZES_AT=NAME[:N]`: stops as by `kill -STOP` when it comes to the moment
+//! for the Nth time. `PAIDONCE_DIES_OF=TEXT`: dies of each piece of work that reads so.
+//! `PAIDONCE_PLANTED=NAME`: has that fault. `PAIDONCE_NEXT_VERSION=read` or `sent`: is the build to
+//! come that reads, or that also sends, messages one version newer than today's.
+
+use std::fmt::Display;
 
 #[cfg(all(feature = "failpoints", not(debug_assertions)))]
 compile_error!("a release has neither failpoints nor planted faults: build it with `-p paidonce`");
@@ -23,6 +28,15 @@ pub fn moment(name: &'static str) {
     told::fail_if_told(name);
     #[cfg(not(feature = "failpoints"))]
     let _ = name;
+}
+
+/// Work that is about to be done together, one piece of which the process may be told to die of.
+#[inline]
+pub fn hazard<Work: Display>(works: impl ExactSizeIterator<Item = Work>) {
+    #[cfg(feature = "failpoints")]
+    told::die_if_told(works);
+    #[cfg(not(feature = "failpoints"))]
+    let _ = works;
 }
 
 /// Whether this fault is planted. Constantly false without the feature.
@@ -62,11 +76,20 @@ pub fn version_sent(written_for: i16) -> i16 {
 
 #[cfg(feature = "failpoints")]
 mod told {
+    use std::fmt::Display;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    /// The signal is taken by any thread, and within this time all stand still.
+    const STANDS_STILL: Duration = Duration::from_millis(200);
 
     struct Told {
         dies_at: Option<(String, u32)>,
+        dies_of: Option<String>,
+        freezes_at: Option<(String, u32)>,
         panics_at: Option<(String, u32)>,
         next_version: Option<String>,
         planted: Option<String>,
@@ -83,6 +106,8 @@ mod told {
     fn told() -> &'static Told {
         TOLD.get_or_init(|| Told {
             dies_at: std::env::var("PAIDONCE_DIES_AT").ok().map(at),
+            dies_of: std::env::var("PAIDONCE_DIES_OF").ok(),
+            freezes_at: std::env::var("PAIDONCE_FREEZES_AT").ok().map(at),
             panics_at: std::env::var("PAIDONCE_PANICS_AT").ok().map(at),
             next_version: std::env::var("PAIDONCE_NEXT_VERSION").ok(),
             planted: std::env::var("PAIDONCE_PLANTED").ok(),
@@ -103,6 +128,12 @@ mod told {
             eprintln!("dies at {name}, as told");
             std::process::abort();
         }
+        if let Some((at, count)) = &told.freezes_at
+            && at == name
+            && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count
+        {
+            freeze(name);
+        }
         if let Some((at, count)) = &told.panics_at
             && at == name
             && PASSED.fetch_add(1, Ordering::Relaxed) < *count
@@ -110,6 +141,27 @@ mod told {
             // Once, whatever else tells of the panic.
             eprintln!("comes to {name} to panic, as told");
             panic!("at {name}, as told");
+        }
+    }
+
+    /// Goes on after this moment when somebody thaws it, and not before.
+    fn freeze(name: &str) {
+        eprintln!("freezes at {name}, as told");
+        if let Err(error) = kill_process(getpid(), Signal::STOP) {
+            eprintln!("cannot freeze: {error}");
+            std::process::abort();
+        }
+        std::thread::park_timeout(STANDS_STILL);
+    }
+
+    pub(super) fn die_if_told<Work: Display>(works: impl ExactSizeIterator<Item = Work>) {
+        let Some(of) = &told().dies_of else {
+            return;
+        };
+        let others = works.len() - 1;
+        if works.into_iter().any(|work| work.to_string() == *of) {
+            eprintln!("dies of {of}, with {others} others in hand, as told");
+            std::process::abort();
         }
     }
 

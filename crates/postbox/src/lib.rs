@@ -61,7 +61,7 @@ pub use broker::BrokerError;
 pub use config::{BrokerConfig, ConsumerConfig, RelayConfig, Turns};
 pub use consumer::{Consumer, acknowledge};
 pub use dead_letters::DeadLetters;
-pub use failpoints::{moment, planted, version_read, version_sent};
+pub use failpoints::{hazard, moment, planted, version_read, version_sent};
 pub use fault::{is_collision, is_transient, is_transient_code};
 pub use hand_over::Outbox;
 pub use inbox::{Committed, HandleError, Handled, Handler, Incoming, Verdict};
