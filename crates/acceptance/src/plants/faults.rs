@@ -88,7 +88,7 @@ pub(crate) const PLANTS: &[Plant] = &[
     ),
     plant(
         "attempts_of_the_whole_batch",
-        "Payments dies three times over the same requests",
+        "Payments dies three times over the same requests, none of which is to blame",
         OPEN,
     ),
     plant(

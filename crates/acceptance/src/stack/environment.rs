@@ -97,6 +97,12 @@ impl Stack {
         Ok(())
     }
 
+    /// Tells a service something no more when its processes start next.
+    pub(crate) fn tell_no_more(&mut self, service: Service, name: &str) {
+        let told = &mut self.settings.told;
+        told.retain(|(to, told, _)| *to != service || *told != name);
+    }
+
     /// Whether a service has said this.
     pub(crate) fn logs_contain(&self, text: &str) -> bool {
         self.ports.keys().any(|instance| {

@@ -15,6 +15,7 @@ mod databases;
 mod dead_letters;
 mod deposits;
 mod documentation;
+mod fatal;
 mod faults;
 mod full_disk;
 mod health;
