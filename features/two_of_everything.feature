@@ -61,17 +61,35 @@ Feature: Two of everything
     Then every order is finished
     And no payment was asked for a second time
 
-  @F8 @A15
-  Scenario: Payments is frozen with requests in its hands, and the other one pays them
-    Given a balancer in front of Orders and Payments
+  @F8
+  Scenario: Payments is frozen within a transaction, and the other one pays what it holds
+    Given Payments will freeze at one of the times it comes to "consumer.handled"
     And the system is running
-    And the second Payments is running
     And orders keep coming in
-    When Payments is frozen while orders are under way
+    Then Payments is frozen with requests in its hands, alone
+    When the second Payments starts
     And the orders stop coming in
     Then every order is finished
+    And the broker has delivered requests again
     When Payments is thawed
+    Then no request is left in the queue
+    And every order is finished
+    And no payment was asked for a second time
+
+  @F8 @A15
+  Scenario: Payments is frozen between commit and acknowledgement, and the other one answers what it holds
+    Given Payments will freeze at one of the times it comes to "consumer.committed"
+    And the system is running
+    And orders keep coming in
+    Then Payments is frozen with requests in its hands, alone
+    When the second Payments starts
+    And the orders stop coming in
     Then every order is finished
+    And the broker has delivered requests again
+    And some requests were delivered twice
+    When Payments is thawed
+    Then no request is left in the queue
+    And every order is finished
     And no payment was asked for a second time
 
   @F15 @D7 @D9

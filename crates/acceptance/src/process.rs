@@ -197,17 +197,27 @@ impl Process {
         let pid = self.pid()?;
         kill_process(pid, Signal::STOP)
             .with_context(|| format!("cannot signal {}", self.instance))?;
+        self.stands_still(GONE_WITHIN).await
+    }
+
+    /// Waits until it freezes by itself, as it was told to.
+    ///
+    /// # Errors
+    /// If it goes on, or ends.
+    pub(crate) async fn froze(&mut self) -> anyhow::Result<()> {
+        self.stands_still(DIES_WITHIN).await?;
+        self.ensure_alive()
+    }
+
+    async fn stands_still(&self, limit: Duration) -> anyhow::Result<()> {
+        let pid = self.pid()?;
         let instance = self.instance;
         let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        within(
-            GONE_WITHIN,
-            &format!("{instance} stands still"),
-            || async move {
-                let status = waitid(WaitId::Pid(pid), stopped).context("cannot ask for a state")?;
-                ensure!(status.is_some_and(|status| status.stopped()), "it goes on");
-                Ok(())
-            },
-        )
+        within(limit, &format!("{instance} stands still"), || async move {
+            let status = waitid(WaitId::Pid(pid), stopped).context("cannot ask for a state")?;
+            ensure!(status.is_some_and(|status| status.stopped()), "it goes on");
+            Ok(())
+        })
         .await
     }
 

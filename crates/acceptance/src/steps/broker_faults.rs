@@ -208,6 +208,22 @@ async fn had_each_once(world: &mut World, service: Which) -> Step {
     Ok(())
 }
 
+/// The broker's figures are some seconds late.
+#[then("the broker has delivered requests again")]
+async fn were_delivered_again(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    let path = format!("/api/queues/{}/{}", stack.vhost(), PAYMENT_REQUESTS.queue);
+    let (rabbitmq, path) = (&stack.sandbox().rabbitmq, path.as_str());
+    eventually("requests are delivered again", || async move {
+        let queue = rabbitmq.management("GET", path, None).await?;
+        let again = queue["message_stats"]["redeliver"].as_u64().unwrap_or(0);
+        ensure!(again > 0, "none was");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
 /// Each delivery counts towards the queue's limit, at which the broker gives a message up.
 #[then("the requests were not delivered again and again")]
 async fn were_not_delivered_again(world: &mut World) -> Step {

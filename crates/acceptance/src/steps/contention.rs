@@ -74,7 +74,14 @@ async fn all_are_taken(world: &mut World) -> Step {
     Ok(connection.close(200, "done".into()).await?)
 }
 
-async fn until_the_queue(world: &World, fits: impl Fn(QueueDepth) -> bool) -> anyhow::Result<()> {
+/// Waits until the broker says that the queue of requests is so.
+///
+/// # Errors
+/// If it does not become so.
+pub(crate) async fn until_the_queue(
+    world: &World,
+    fits: impl Fn(QueueDepth) -> bool,
+) -> anyhow::Result<()> {
     let (stack, fits) = (world.stack()?, &fits);
     eventually("the requests are delivered", || async move {
         let rabbitmq = &stack.sandbox().rabbitmq;

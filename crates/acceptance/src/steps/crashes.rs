@@ -8,7 +8,9 @@ use cucumber::{given, then, when};
 use crate::eventually::{eventually, within};
 use crate::failed::{Step, require};
 use crate::parameters::Which;
+use crate::process::{Instance, Service};
 use crate::seed;
+use crate::steps::contention::until_the_queue;
 use crate::steps::services::a_service_starts_again;
 use crate::world::World;
 
@@ -32,6 +34,33 @@ async fn will_die_some_time(world: &mut World, service: Which, moment: String) -
     let stack = world.prepare().await?;
     stack.tell_once(service.0, "PAIDONCE_DIES_AT", moment);
     Ok(())
+}
+
+/// As above.
+#[given(expr = "{service} will freeze at one of the times it comes to {string}")]
+async fn will_freeze_some_time(world: &mut World, service: Which, moment: String) -> Step {
+    let count = seed::pick(&format!("{} {moment}", service.0), 30..=70);
+    let stack = world.prepare().await?;
+    stack.tell_once(
+        service.0,
+        "PAIDONCE_FREEZES_AT",
+        format!("{moment}:{count}"),
+    );
+    Ok(())
+}
+
+/// Nobody else consumes yet, so what is delivered and not acknowledged is with it.
+#[then("Payments is frozen with requests in its hands, alone")]
+async fn is_frozen_with_requests(world: &mut World) -> Step {
+    let payments = Service::Payments.first();
+    let stack = world.stack_mut()?;
+    let second = Instance {
+        number: 2,
+        ..payments
+    };
+    require!(!stack.runs(second), "the requests may be with the second");
+    stack.process(payments)?.froze().await?;
+    Ok(until_the_queue(world, |depth| depth.unacked > 0).await?)
 }
 
 /// Only the death that was asked for counts: a process that ended otherwise has shown nothing.
