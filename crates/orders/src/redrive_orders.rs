@@ -146,12 +146,13 @@ mod tests {
                 ("alter table elsewhere rename to orders", true),
             ] {
                 sqlx::raw_sql(change).execute(&pool).await?;
-                let told = async {
-                    while status.check().is_ok() != well {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
+                let told = CancellationToken::new();
+                let looking = every(Duration::from_millis(20), told.clone(), async || {
+                    if status.check().is_ok() == well {
+                        told.cancel();
                     }
-                };
-                tokio::time::timeout(Duration::from_secs(30), told).await?;
+                });
+                tokio::time::timeout(Duration::from_secs(30), looking).await?;
             }
             anyhow::Ok(())
         };
