@@ -1,7 +1,7 @@
 //! The Orders service: accepts orders, asks for their payment, and settles them on the result.
 //!
-//! `order` holds the rules (pure), `place_order`, `settle_orders` and `redrive_orders` one
-//! transaction each, `store` all SQL, `http` the API. Nothing here knows accounts or balances.
+//! `order` holds the rules (pure), `place_order`, `settle_orders`, `redrive_orders` and
+//! `close_parked` one transaction each, `store` all SQL, `http` the API. Nothing here knows accounts or balances.
 
 mod app;
 mod close_parked;

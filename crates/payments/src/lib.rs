@@ -1,7 +1,7 @@
 //! The Payments service: accounts, deposits, and the one decision on each order.
 //!
-//! `account` holds the rules (pure), `open_account`, `deposit`, `charge_orders` and
-//! `work_off_waiting` one transaction each, `reconcile` looks whether the database is as they left
+//! `account` holds the rules (pure), `open_account`, `deposit`, `charge_orders`,
+//! `work_off_waiting` and `close_parked` one transaction each, `reconcile` looks whether the database is as they left
 //! it, `store` all SQL, `http` the API. Nothing here knows an
 //! order's status.
 
