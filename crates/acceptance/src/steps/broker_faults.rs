@@ -186,7 +186,8 @@ async fn nothing_drops(world: &mut World) -> Step {
 }
 
 /// A message that is put back and taken again is a loop, however it ends. The broker's figures are some seconds
-/// late, so those are waited for that show what was delivered last.
+/// late, so those are waited for that show two orders' messages and the one sent to do harm acknowledged. What came is
+/// not asked for: the broker forgets what a channel has published that is closed soon after it.
 #[then(expr = "{service} had each of its messages once")]
 async fn had_each_once(world: &mut World, service: Which) -> Step {
     let stack = world.stack()?;
@@ -196,10 +197,10 @@ async fn had_each_once(world: &mut World, service: Which) -> Step {
     let again = eventually("the broker counts what it has delivered", || async move {
         let counts = &rabbitmq.management("GET", path, None).await?["message_stats"];
         let count = |name: &str| counts[name].as_u64().unwrap_or(0);
-        let (published, delivered) = (count("publish"), count("deliver"));
+        let (acknowledged, delivered) = (count("ack"), count("deliver"));
         ensure!(
-            published > 2 && delivered >= published,
-            "{published} came and {delivered} were delivered"
+            acknowledged > 2,
+            "{acknowledged} were acknowledged and {delivered} delivered"
         );
         Ok(count("redeliver"))
     })
