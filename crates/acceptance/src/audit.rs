@@ -113,13 +113,13 @@ pub(crate) async fn all_finished(stack: &Stack) -> anyhow::Result<i64> {
     Ok(count)
 }
 
-/// What a service has parked.
+/// What a service has parked, whatever became of it since.
 ///
 /// # Errors
 /// If the database does not answer.
 pub(crate) async fn parked(stack: &Stack, service: Service) -> anyhow::Result<Vec<Parked>> {
     let mut connection = connect(stack, service).await?;
-    let parked = sqlx::query_as("select queue, reason from audit.parked")
+    let parked = sqlx::query_as("select queue, reason from parked_messages")
         .fetch_all(&mut connection)
         .await
         .context("cannot read parked messages")?;
