@@ -7,6 +7,7 @@ use contracts::{MessageId, OrderUid};
 use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection};
 use uuid::Uuid;
 
+use crate::eventually::eventually;
 use crate::process::Service;
 use crate::stack::Stack;
 
@@ -269,13 +270,27 @@ pub(crate) async fn statistic(
 }
 
 /// Whether no two transactions have waited for each other, but for `made` in the database of Payments that the scenario
-/// has made itself; since the databases crashed last: a crash discards the server's counts.
+/// has made itself; since the databases crashed last: a crash discards the server's counts. To be asked when the
+/// services have ended: a session may keep its count to itself for ten seconds, and gives it up when it ends.
 ///
 /// # Errors
-/// If they have, or a database does not answer.
+/// If they have, a session does not end, or a database does not answer.
 pub(crate) async fn no_deadlocks(stack: &Stack, made: i64) -> anyhow::Result<()> {
     for (service, made) in [(Service::Orders, 0), (Service::Payments, made)] {
-        let deadlocks = statistic(stack, service, "deadlocks").await?;
+        let deadlocks = eventually("the services' sessions end", || async move {
+            let mut connection = connect(stack, service).await?;
+            let sessions: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity \
+                 where datname = current_database() and application_name ~ '^paidonce-(orders|payments)-'",
+            )
+            .fetch_one(&mut connection)
+            .await
+            .context("cannot read sessions")?;
+            connection.close().await?;
+            ensure!(sessions == 0, "{service} has {sessions}");
+            statistic(stack, service, "deadlocks").await
+        })
+        .await?;
         ensure!(deadlocks <= made, "{service} had {deadlocks} deadlocks");
     }
     Ok(())

@@ -43,7 +43,10 @@ pub(crate) async fn judge_at_rest(world: &mut World) -> anyhow::Result<()> {
     if !report.holds() {
         bail!("the invariants do not hold:\n{}", report.to_table());
     }
-    audit::no_deadlocks(stack, world.deadlocks).await
+    let made = world.deadlocks;
+    let stack = world.stack_mut()?;
+    stack.end_all().await;
+    audit::no_deadlocks(stack, made).await
 }
 
 /// Stops the orders that come in, if any do, and remembers what became of them.

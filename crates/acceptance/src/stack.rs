@@ -263,6 +263,14 @@ impl Stack {
         self.bare().await
     }
 
+    /// Ends all processes, at once.
+    pub(crate) async fn end_all(&mut self) {
+        for (_, process) in std::mem::take(&mut self.running) {
+            // One that has ended by itself was reported by whoever waited for it.
+            process.kill().await.ok();
+        }
+    }
+
     /// Waits until a running process says that it is ready in every part.
     ///
     /// # Errors
@@ -358,10 +366,7 @@ impl Stack {
     /// # Errors
     /// If a server does not answer.
     pub(crate) async fn remove(mut self) -> anyhow::Result<()> {
-        for (_, process) in std::mem::take(&mut self.running) {
-            // One that has ended by itself was reported by whoever waited for it.
-            process.kill().await.ok();
-        }
+        self.end_all().await;
         if let Some(cluster) = self.cluster.take() {
             cluster.remove().await?;
         }

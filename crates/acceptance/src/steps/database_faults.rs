@@ -58,9 +58,12 @@ async fn transactions_collided(world: &mut World) -> Step {
     Ok(())
 }
 
+/// The services are started again for the end of the scenario.
 #[then("no transaction came into a deadlock")]
 async fn no_deadlock(world: &mut World) -> Step {
-    Ok(audit::no_deadlocks(world.stack()?, 0).await?)
+    let stack = world.stack_mut()?;
+    stack.end_all().await;
+    Ok(audit::no_deadlocks(stack, 0).await?)
 }
 
 #[when(
