@@ -149,7 +149,7 @@ pub(crate) const PLANTS: &[Plant] = &[
     ),
     plant(
         "locks_in_no_order",
-        "Two Payments processes get orders of the same customers in opposite order",
+        "Orders come in the opposite order of the accounts, one of which somebody has locked",
         "deadlock",
     ),
     plant(

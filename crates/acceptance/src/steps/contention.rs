@@ -94,15 +94,29 @@ pub(crate) async fn until_the_queue(
     .await
 }
 
-/// For all others there is no order of the accounts in which both processes could wait for it.
-#[when("somebody locks the account of the customer in the middle")]
-async fn the_middle_is_locked(world: &mut World) -> Step {
+/// The customer with as many before as behind.
+fn the_one_in_the_middle(world: &World) -> anyhow::Result<i64> {
     let mut customers = world.customers.clone();
     customers.sort_unstable();
     let user_id = customers.get(customers.len() / 2);
-    let user_id = user_id.context("there are no customers")?;
+    user_id.copied().context("there are no customers")
+}
+
+/// Somebody who asks for one lock after the other, and is the one who is told if that makes a circle: the server looks
+/// for one after this time, and after a second for all others.
+async fn somebody_patient(world: &World) -> anyhow::Result<PgConnection> {
     let mut stranger = audit::connect(world.stack()?, Service::Payments).await?;
-    sqlx::raw_sql("begin").execute(&mut stranger).await?;
+    sqlx::raw_sql("begin; set local lock_timeout = 0; set local deadlock_timeout = '10ms'")
+        .execute(&mut stranger)
+        .await
+        .context("cannot begin")?;
+    Ok(stranger)
+}
+
+#[when("somebody locks the account of the customer in the middle")]
+async fn the_middle_is_locked(world: &mut World) -> Step {
+    let user_id = the_one_in_the_middle(world)?;
+    let mut stranger = somebody_patient(world).await?;
     let locked = sqlx::query("select from accounts where user_id = $1 for no key update")
         .bind(user_id)
         .execute(&mut stranger)
@@ -110,6 +124,37 @@ async fn the_middle_is_locked(world: &mut World) -> Step {
         .context("cannot lock the account")?;
     require!(locked.rows_affected() == 1, "there is no such account");
     world.stranger = Some(stranger);
+    Ok(())
+}
+
+#[then("Payments waits for that account, or has set its requests aside")]
+async fn waits_or_sets_aside(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    eventually("Payments has come to the account", || async move {
+        let mut connection = audit::connect(stack, Service::Payments).await?;
+        let aside: bool = sqlx::query_scalar("select exists (select from waiting_messages)")
+            .fetch_one(&mut connection)
+            .await?;
+        connection.close().await?;
+        ensure!(aside || waiting(stack).await? == 1, "it has not");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+/// Whoever takes locks in the order of the accounts and waits for one holds none behind it.
+#[then("whoever has locked it can lock all accounts behind it")]
+async fn locks_those_behind(world: &mut World) -> Step {
+    let user_id = the_one_in_the_middle(world)?;
+    let stranger = world.stranger.as_mut().context("nobody holds anything")?;
+    let locked =
+        sqlx::query("select from accounts where user_id > $1 order by user_id for no key update")
+            .bind(user_id)
+            .execute(stranger)
+            .await
+            .context("the accounts behind it are not to be had")?;
+    require!(locked.rows_affected() > 0, "there are none behind it");
     Ok(())
 }
 
@@ -125,8 +170,7 @@ async fn a_place_is_held(world: &mut World) -> Step {
             .await
             .context("Orders does not know the request")?;
     orders.close().await?;
-    let mut stranger = audit::connect(world.stack()?, Service::Payments).await?;
-    sqlx::raw_sql("begin").execute(&mut stranger).await?;
+    let mut stranger = somebody_patient(world).await?;
     sqlx::query("insert into inbox_messages (message_id, key, outcome) values ($1, $2, 'applied')")
         .bind(message_id)
         .bind(key)
@@ -141,18 +185,56 @@ async fn a_place_is_held(world: &mut World) -> Step {
 async fn two_wait(world: &mut World) -> Step {
     let stack = world.stack()?;
     eventually("two transactions wait", || async move {
-        let mut connection = audit::connect(stack, Service::Payments).await?;
-        let waiting: i64 = sqlx::query_scalar(
-            "select count(*) from pg_stat_activity \
-             where datname = current_database() and wait_event_type = 'Lock'",
-        )
-        .fetch_one(&mut connection)
-        .await?;
+        let waiting = waiting(stack).await?;
         ensure!(waiting == 2, "{waiting} do");
         Ok(())
     })
     .await?;
     Ok(())
+}
+
+/// Whoever takes places in the order of the messages' ids and waits for one has taken none behind it.
+#[then("whoever holds it can take all places behind it")]
+async fn takes_those_behind(world: &mut World) -> Step {
+    let message_id = world.middle.context("no requests were put back")?;
+    let mut orders = audit::connect(world.stack()?, Service::Orders).await?;
+    let behind: Vec<(Uuid, Uuid)> = sqlx::query_as(
+        "select distinct message_id, order_uid from audit.outbox where message_id > $1",
+    )
+    .bind(message_id)
+    .fetch_all(&mut orders)
+    .await
+    .context("cannot read the outbox")?;
+    orders.close().await?;
+    require!(!behind.is_empty(), "there are none behind it");
+    let (ids, keys): (Vec<Uuid>, Vec<Uuid>) = behind.into_iter().unzip();
+    let stranger = world.stranger.as_mut().context("nobody holds anything")?;
+    sqlx::query(
+        "insert into inbox_messages (message_id, key, outcome) \
+         select id, key, 'applied' from unnest($1::uuid[], $2::uuid[]) as m (id, key) order by id \
+         on conflict do nothing",
+    )
+    .bind(ids)
+    .bind(keys)
+    .execute(stranger)
+    .await
+    .context("the places behind it are not to be had")?;
+    Ok(())
+}
+
+/// How many transactions of Payments wait for a lock, and will for another half second: a service gives up after two.
+async fn waiting(stack: &Stack) -> anyhow::Result<i64> {
+    let mut connection = audit::connect(stack, Service::Payments).await?;
+    let waiting = sqlx::query_scalar(
+        "select count(distinct pid) from pg_locks join pg_stat_activity using (pid) \
+          where datname = current_database() and application_name like 'paidonce-payments-%' \
+            and not granted and waitstart > clock_timestamp() - interval '1500 ms'",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .context("cannot read the locks")?;
+    connection.close().await?;
+    Ok(waiting)
 }
 
 #[when(expr = "{person} orders for {money}, and the payment comes into a deadlock")]
