@@ -8,7 +8,7 @@ use std::collections::btree_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
-use sandbox::{Link, Proxy, Sandbox};
+use sandbox::{Proxy, Sandbox};
 
 use crate::process::{Instance, Service};
 
@@ -87,11 +87,7 @@ impl Ways {
     /// As if nothing had been done to any way.
     pub(crate) fn heal(&self) {
         for way in self.all() {
-            way.set_link(Link::Up);
-            way.set_delay(std::time::Duration::ZERO);
-            way.set_slice(usize::MAX);
-            way.set_reset_each(0);
-            way.lose_answer_to(b"");
+            way.heal();
         }
     }
 

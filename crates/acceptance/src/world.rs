@@ -13,7 +13,7 @@ use prover::Seen;
 use prover::amqp::{AmqpError, Stolen};
 use prover::client::{Answer, Client, Order, Outcome};
 use prover::duplicator::Duplicator;
-use sandbox::{Alarm, Link, Sandbox};
+use sandbox::{Alarm, Sandbox};
 use sqlx::PgConnection;
 use tempfile::NamedTempFile;
 use tokio::net::TcpStream;
@@ -273,9 +273,8 @@ impl World {
         if let Some(stack) = &self.stack {
             stack.heal();
         }
-        self.sandbox.rabbitmq.link().set_link(Link::Up);
-        self.sandbox.rabbitmq.link().set_bandwidth(None);
-        self.sandbox.postgres.link().set_link(Link::Up);
+        self.sandbox.rabbitmq.link().heal();
+        self.sandbox.postgres.link().heal();
         let (down, sandbox) = (&mut self.down, &self.sandbox);
         // Each is forgotten only when it is done: what fails here is tried once more by the end of the scenario.
         if down.broker_frozen {

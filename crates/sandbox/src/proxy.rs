@@ -72,15 +72,7 @@ impl Proxy {
         let inside = Arc::new(Inside {
             targets: Mutex::new(vec![target]),
             next: AtomicUsize::new(0),
-            weather: watch::Sender::new(Weather {
-                link: Link::Up,
-                cuts: 0,
-                was_reset: false,
-                delay: Duration::ZERO,
-                slice: usize::MAX,
-                portion: PORTION,
-                reset_each: 0,
-            }),
+            weather: watch::Sender::new(Weather::FAIR),
             open: AtomicUsize::new(0),
             trap: Trap::default(),
             portions: AtomicUsize::new(0),
@@ -181,6 +173,18 @@ impl Proxy {
                 let portion = (bytes / PORTIONS as usize).clamp(1, PORTION);
                 (Duration::from_secs(1) / PORTIONS, portion)
             });
+        });
+    }
+
+    /// As if nothing had been done to it: what was ended stays so, and no trap is set any more.
+    pub fn heal(&self) {
+        self.inside.trap.clear();
+        self.inside.weather.send_modify(|weather| {
+            *weather = Weather {
+                cuts: weather.cuts,
+                was_reset: weather.was_reset,
+                ..Weather::FAIR
+            };
         });
     }
 

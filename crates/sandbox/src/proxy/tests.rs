@@ -71,3 +71,19 @@ async fn a_bad_line_resets_one_portion_out_of_so_many() -> std::io::Result<()> {
     assert_eq!(says_and_hears(&mut client).await?, *b"ping");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_mended_line_loses_nothing() -> std::io::Result<()> {
+    let proxy = Proxy::start(echo().await?).await?;
+    proxy.set_slice(1);
+    proxy.set_reset_each(1);
+    proxy.lose_answer_to(b"ping");
+    proxy.set_link(Link::Down);
+    proxy.heal();
+    for _ in 0..2 {
+        let mut client = TcpStream::connect(proxy.address()).await?;
+        assert_eq!(says_and_hears(&mut client).await?, *b"ping");
+    }
+    assert_eq!((proxy.resets(), proxy.lost_in_traps()), (0, 0));
+    Ok(())
+}

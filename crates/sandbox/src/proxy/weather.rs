@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::PORTION;
+
 /// What the network between the clients and the server does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -52,6 +54,16 @@ pub(super) enum Direction {
 }
 
 impl Weather {
+    pub(super) const FAIR: Self = Self {
+        link: Link::Up,
+        cuts: 0,
+        was_reset: false,
+        delay: Duration::ZERO,
+        slice: usize::MAX,
+        portion: PORTION,
+        reset_each: 0,
+    };
+
     /// Whether a connection that began after so many cuts is over.
     pub(super) fn ends(self, born: u64) -> bool {
         self.link.ends_connections() || self.cuts != born
