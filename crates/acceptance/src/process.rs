@@ -15,6 +15,8 @@ use tokio::process::{Child, Command};
 
 use crate::eventually::within;
 
+/// Files and sockets of the suite at once.
+const FILES: u64 = 16_384;
 /// A killed process that has not gone after this time will not go.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// One that is told to die at a moment of its work has come to it by then: a lease may have to run out before.
@@ -280,6 +282,23 @@ pub(crate) fn this_program() -> anyhow::Result<PathBuf> {
         return Ok(PathBuf::from("/proc/self/exe"));
     }
     std::env::current_exe().context("cannot find this program")
+}
+
+/// Lets this program, and each service it starts, have that many files and sockets open, or as many as the system lets
+/// it have: a scenario has a thousand clients, and a shell often allows no more than that. No more either, because
+/// Erlang makes a table as long as what is allowed.
+///
+/// # Errors
+/// If the system refuses.
+pub(crate) fn allow_files() -> anyhow::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(FILES, |most| most.min(FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        setrlimit(Resource::Nofile, limit).context("cannot open as many files as are needed")?;
+    }
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]

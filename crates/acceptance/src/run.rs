@@ -22,6 +22,7 @@ use sandbox::{Backend, Data, Options, Sandbox};
 use crate::arguments::{self, Asked, Plan};
 use crate::check;
 use crate::matrix;
+use crate::process;
 use crate::seed;
 use crate::world::{World, set_sandbox};
 
@@ -68,6 +69,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Err(error) = process::allow_files() {
+        eprintln!("acceptance: {error:#}");
+        return ExitCode::FAILURE;
+    }
     let ran = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

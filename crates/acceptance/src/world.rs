@@ -95,6 +95,10 @@ pub(crate) struct World {
     pub(crate) lost_node: Option<usize>,
     /// Connections of clients that say nothing.
     pub(crate) silent: Vec<TcpStream>,
+    /// Clients that never come to the end of a request.
+    pub(crate) slow: JoinSet<()>,
+    /// What was wrong with an answer that was cut short; nothing, if it was seen to be.
+    pub(crate) cut_short: Option<String>,
     /// A stranger's connection to the broker.
     pub(crate) outsider: Option<lapin::Connection>,
     /// Takes messages away meanwhile.
@@ -141,6 +145,8 @@ impl World {
             down: Down::default(),
             lost_node: None,
             silent: Vec::new(),
+            slow: JoinSet::new(),
+            cut_short: None,
             outsider: None,
             thief: None,
             held_up: None,

@@ -18,6 +18,7 @@ mod documentation;
 mod fatal;
 mod faults;
 mod full_disk;
+mod gateway;
 mod health;
 mod messages;
 mod orders;

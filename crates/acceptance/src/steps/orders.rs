@@ -26,6 +26,7 @@ async fn orders(world: &mut World, person: Person, amount: Amount) -> Step {
     Ok(())
 }
 
+#[given(expr = "{person} has ordered {int} times for {money}, all at once")]
 #[when(expr = "{person} orders {int} times for {money}, all at once")]
 async fn orders_many_at_once(
     world: &mut World,
