@@ -51,6 +51,8 @@ Feature: A decision stands
     And Ana's order is still <state>
     And Ana's balance is <left>
     And Orders has parked it as contradiction
+    And Orders shows to its operators 1 message parked as contradiction
+    And Orders shows to its operators 1 contradiction
 
     Examples:
       | money  | state     | left  |

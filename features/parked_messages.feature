@@ -108,6 +108,7 @@ Feature: An operator decides what becomes of a message that was set aside
     Given Ana has ordered for 1.00
     When Payments is sent a message "of an unknown type"
     Then the operator sees one message of Payments, parked as unknown_type
+    And Payments shows to its operators 1 message parked as unknown_type
     When the operator is not allowed to replay it, because nobody reads its type
     And the operator drops it
     Then the operator sees no parked message
@@ -118,5 +119,7 @@ Feature: An operator decides what becomes of a message that was set aside
     Then Ana's order is finished
     When Payments is sent the id of the request for Ana's order with another amount
     Then the operator sees one message of Payments, parked as conflict
+    And Payments shows to its operators 1 message parked as conflict
+    And Payments shows to its operators 1 conflict
     And Ana's order is still finished
     And Ana's balance is 99.00

@@ -4,6 +4,8 @@
 //! process. Labels come from the code and never from a request: there are as many series as the
 //! sources say, whatever customers do.
 
+mod parked;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,6 +26,8 @@ use prometheus_client::registry::Registry;
 use crate::error::ApiError;
 use crate::http::both;
 use crate::tasks::{TaskState, Tasks};
+
+pub use parked::{Count, Parked};
 
 /// In front of every name.
 const PREFIX: &str = "paidonce";
@@ -47,6 +51,20 @@ impl Gauges {
         self.family
             .get_or_create(&[(self.label, value)])
             .set(number);
+    }
+}
+
+/// Counts, each under a value for every one of some labels. Clones share the counts.
+#[derive(Clone, Debug)]
+pub struct Counters<const LABELS: usize>(Arc<RwLock<Vec<Labelled<LABELS>>>>);
+
+/// The labels' values, and the count.
+type Labelled<const LABELS: usize> = ([String; LABELS], u64);
+
+impl<const LABELS: usize> Counters<LABELS> {
+    /// Sets all of them anew; one that is not named is shown no more.
+    pub fn set(&self, counts: Vec<([String; LABELS], u64)>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = counts;
     }
 }
 
@@ -95,6 +113,24 @@ impl Metrics {
         F: Fn() -> u64 + Send + Sync + 'static,
     {
         self.read(name, help, Read::Counter(Box::new(read)));
+    }
+
+    /// Counts that are known from elsewhere, as rows are. `_total` is added to the name.
+    #[must_use]
+    pub fn counters<const LABELS: usize>(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: [&'static str; LABELS],
+    ) -> Counters<LABELS> {
+        let counts = Counters(Arc::default());
+        self.collect(Counted {
+            name,
+            help,
+            labels,
+            counts: counts.clone(),
+        });
+        counts
     }
 
     /// `task_up` and `task_restarts_total` of all supervised tasks of these groups.
@@ -174,6 +210,31 @@ impl Collector for Asked {
 }
 
 #[derive(Debug)]
+struct Counted<const LABELS: usize> {
+    name: &'static str,
+    help: &'static str,
+    labels: [&'static str; LABELS],
+    counts: Counters<LABELS>,
+}
+
+impl<const LABELS: usize> Collector for Counted<LABELS> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let kind = MetricType::Counter;
+        let mut all = encoder.encode_descriptor(self.name, self.help, None, kind)?;
+        let counts = self.counts.0.read();
+        for (values, count) in counts.unwrap_or_else(PoisonError::into_inner).iter() {
+            let labels: Vec<(&str, &str)> = self
+                .labels
+                .into_iter()
+                .zip(values.iter().map(String::as_str))
+                .collect();
+            ConstCounter::new(*count).encode(all.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
 struct OfTasks {
     groups: Vec<Tasks>,
 }
@@ -226,6 +287,8 @@ mod tests {
         broken.set("S2", 3);
         metrics.gauge("blocked", "Whether it waits", || 1);
         metrics.counter("sent", "What was sent", || 7);
+        let lost = metrics.counters("lost", "What was lost", ["where", "why"]);
+        lost.set(vec![(["sea".into(), "storm".into()], 2)]);
         let (kind, text) = read(&metrics).await;
         assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
         for line in [
@@ -235,6 +298,8 @@ mod tests {
             "paidonce_blocked{service=\"orders\"} 1",
             "# TYPE paidonce_sent_total counter",
             "paidonce_sent_total{service=\"orders\"} 7",
+            "# TYPE paidonce_lost_total counter",
+            "paidonce_lost_total{service=\"orders\",where=\"sea\",why=\"storm\"} 2",
         ] {
             assert!(
                 text.lines().any(|found| found == line),

@@ -13,7 +13,7 @@ use chassis::database::{self, Role};
 use chassis::door::Door;
 use chassis::health::{Health, Scope};
 use chassis::http::shell;
-use chassis::metrics::Metrics;
+use chassis::metrics::{Metrics, Parked};
 use chassis::ports::Ports;
 use chassis::serve::serve;
 use chassis::tasks::{Tasks, every};
@@ -36,6 +36,8 @@ const ACCEPT_QUEUE: usize = 4096;
 /// How often partitions ahead are looked after.
 const HOURLY: Duration = Duration::from_secs(3600);
 
+/// What is parked came from one of these, or could not be sent to it.
+const QUEUES: [&str; 2] = [PAYMENT_REQUESTS.queue, ORDER_RESULTS.queue];
 const TOPOLOGY: Topology = Topology {
     exchange: EXCHANGE,
     dead_exchange: DEAD_EXCHANGE,
@@ -149,7 +151,7 @@ async fn run(
         health,
         metrics,
     );
-    start_closing(&intake, &upkeep_pool);
+    start_closing(&intake, &upkeep_pool, metrics);
     start_partitions(&config, &intake, &upkeep_pool);
     health.check_tasks("intake tasks", &intake);
     health.check_tasks("writers", &writing);
@@ -273,11 +275,12 @@ fn start_redrive(
     });
 }
 
-fn start_closing(tasks: &Tasks, pool: &PgPool) {
+fn start_closing(tasks: &Tasks, pool: &PgPool, metrics: &Metrics) {
     let (pool, stop) = (pool.clone(), tasks.shutdown().clone());
+    let shown = Parked::new(metrics, &QUEUES);
     tasks.supervise("parked", move || {
-        let (pool, stop) = (pool.clone(), stop.clone());
-        async move { close_parked::run(&pool, &stop).await }
+        let (pool, shown, stop) = (pool.clone(), shown.clone(), stop.clone());
+        async move { close_parked::run(&pool, &shown, &stop).await }
     });
 }
 

@@ -11,7 +11,7 @@ use chassis::database::{self, Role};
 use chassis::door::Door;
 use chassis::health::{Health, Scope};
 use chassis::http::shell;
-use chassis::metrics::Metrics;
+use chassis::metrics::{Metrics, Parked};
 use chassis::ports::Ports;
 use chassis::serve::serve;
 use chassis::tasks::{Tasks, every};
@@ -33,6 +33,8 @@ const SERVICE: &str = "payments";
 /// How often partitions ahead are looked after.
 const HOURLY: Duration = Duration::from_secs(3600);
 
+/// What is parked came from one of these, or could not be sent to it.
+const QUEUES: [&str; 2] = [PAYMENT_REQUESTS.queue, ORDER_RESULTS.queue];
 const TOPOLOGY: Topology = Topology {
     exchange: EXCHANGE,
     dead_exchange: DEAD_EXCHANGE,
@@ -139,7 +141,7 @@ async fn run(
     let consumer = start_consumer(&config, &intake, consumer_pool, &office, health);
     count_consumer(metrics, &consumer);
     start_partitions(&config, &intake, &upkeep_pool);
-    start_closing(&intake, &upkeep_pool);
+    start_closing(&intake, &upkeep_pool, metrics);
     start_reconciliation(&intake, reconcile_pool, health, metrics);
     metrics.tasks(&[&intake, &relaying]);
     health.check_tasks("intake tasks", &intake);
@@ -256,11 +258,12 @@ fn start_partitions(config: &PaymentsConfig, tasks: &Tasks, pool: &PgPool) {
     });
 }
 
-fn start_closing(tasks: &Tasks, pool: &PgPool) {
+fn start_closing(tasks: &Tasks, pool: &PgPool, metrics: &Metrics) {
     let (pool, stop) = (pool.clone(), tasks.shutdown().clone());
+    let shown = Parked::new(metrics, &QUEUES);
     tasks.supervise("parked", move || {
-        let (pool, stop) = (pool.clone(), stop.clone());
-        async move { close_parked::run(&pool, &stop).await }
+        let (pool, shown, stop) = (pool.clone(), shown.clone(), stop.clone());
+        async move { close_parked::run(&pool, &shown, &stop).await }
     });
 }
 

@@ -71,7 +71,9 @@ pub use operator::{
     ParkedError, ParkedMessage, ParkedRow, drop_parked, list_parked, replay_parked, show_parked,
 };
 pub use outbox::{Confirmed, LEASE, Stored, append, find_unsent, mark_published, pair};
-pub use parked::{ParkReason, Unreadable, close_parked, find_parked_keys, park_later};
+pub use parked::{
+    ParkReason, ParkedCount, Unreadable, close_parked, count_parked, find_parked_keys, park_later,
+};
 pub use partitions::{Retention, drop_partitions, keep_partitions, make_partitions};
 pub use relay::Relay;
 pub use status::TaskStatus;

@@ -291,6 +291,36 @@ pub async fn find_parked_keys(
     .await
 }
 
+/// How many messages out of one queue are parked for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedCount {
+    /// The queue they came from, or could not be sent to.
+    pub queue: String,
+    /// The word of a [`ParkReason`].
+    pub reason: String,
+    /// Those that wait for an operator.
+    pub open: i64,
+    /// All, whatever became of them.
+    pub all: i64,
+}
+
+/// Counts what is parked. Reads all of it: a service parks little, or has other worries.
+///
+/// # Errors
+/// The database's.
+pub async fn count_parked(connection: &mut PgConnection) -> Result<Vec<ParkedCount>, sqlx::Error> {
+    sqlx::query_as!(
+        ParkedCount,
+        r#"
+        select queue, reason, count(*) filter (where state = 'open') as "open!", count(*) as "all!"
+          from parked_messages
+         group by queue, reason
+        "#,
+    )
+    .fetch_all(connection)
+    .await
+}
+
 /// Closes what is parked in these queues for want of luck and not of sense, about keys that are
 /// settled, and returns how many rows. A message that settles its key closes them as it is taken
 /// in; this is for what was parked after that.

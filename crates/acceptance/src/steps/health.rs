@@ -10,6 +10,7 @@ use crate::eventually::{eventually, within};
 use crate::failed::{Step, require};
 use crate::parameters::Which;
 use crate::process::{Instance, Service};
+use crate::steps::poison::queue_of;
 use crate::watcher::metrics;
 use crate::world::World;
 
@@ -71,16 +72,38 @@ async fn soon(world: &World, instance: Instance, status: u16, seconds: u64) -> a
 
 #[then(expr = "{service} shows to its operators that it is blocked")]
 async fn is_shown_as_blocked(world: &mut World, service: Which) -> Step {
+    let name = service.0.service;
+    let line = format!("paidonce_broker_blocked{{service=\"{name}\"}} 1");
+    until_shown(world, service, &[line]).await
+}
+
+#[then(expr = "{service} shows to its operators {int} message parked as {word}")]
+async fn is_shown_as_parked(world: &mut World, service: Which, count: u64, reason: String) -> Step {
+    let queue = queue_of(service.0.service)?.queue;
+    let name = service.0.service;
+    let labels = format!("{{service=\"{name}\",queue=\"{queue}\"");
+    let all = format!("paidonce_parked_total{labels},reason=\"{reason}\"}} {count}");
+    let open = format!("paidonce_parked{labels}}} {count}");
+    until_shown(world, service, &[all, open]).await
+}
+
+/// Once for each contradiction, whatever an operator does about it.
+#[then(expr = "{service} shows to its operators {int} {word}")]
+async fn is_shown_as_against(world: &mut World, service: Which, count: u64, kind: String) -> Step {
+    let name = service.0.service;
+    let line =
+        format!("paidonce_contradictions_total{{service=\"{name}\",kind=\"{kind}\"}} {count}");
+    until_shown(world, service, &[line]).await
+}
+
+async fn until_shown(world: &World, service: Which, lines: &[String]) -> Step {
     let port = world.stack()?.ops_port(service.0)?;
-    let line = format!(
-        "paidonce_broker_blocked{{service=\"{}\"}} 1",
-        service.0.service
-    );
-    let line = line.as_str();
-    eventually("the number is 1", || async move {
+    eventually("the numbers are shown", || async move {
         let metrics = metrics(port).await?;
-        let is_there = metrics.lines().any(|found| found == line);
-        ensure!(is_there, "{line} is not in\n{metrics}");
+        for line in lines {
+            let is_there = metrics.lines().any(|found| found == line);
+            ensure!(is_there, "{line} is not in\n{metrics}");
+        }
         Ok(())
     })
     .await?;
@@ -120,7 +143,6 @@ async fn is_alive(world: &mut World, service: Which) -> Step {
     expr = "{service} counts {int} messages sent and {int} taken in, {int} of them known already"
 )]
 async fn counts(world: &mut World, service: Which, sent: u64, taken: u64, known: u64) -> Step {
-    let port = world.stack()?.ops_port(service.0)?;
     let name = service.0.service;
     let lines = [
         ("outbox_published_total", String::new(), sent),
@@ -132,17 +154,7 @@ async fn counts(world: &mut World, service: Which, sent: u64, taken: u64, known:
     .map(|(metric, label, count)| {
         format!("paidonce_{metric}{{service=\"{name}\"{label}}} {count}")
     });
-    let lines = &lines;
-    eventually("the numbers are right", || async move {
-        let metrics = metrics(port).await?;
-        for line in lines {
-            let is_there = metrics.lines().any(|found| found == line);
-            ensure!(is_there, "{line} is not in\n{metrics}");
-        }
-        Ok(())
-    })
-    .await?;
-    Ok(())
+    until_shown(world, service, &lines).await
 }
 
 #[then(expr = "the public is told {string} about the system")]
