@@ -24,6 +24,24 @@ Feature: A broker that is there and does not do its work
       | memory |
       | disk   |
 
+  @serial @B5
+  Scenario: The broker runs out of memory, and what it holds is worked off all the same
+    Given the system is running
+    And Ana has an account with 100.00
+    And Payments is down
+    And Ana has ordered 20 times for 1.00, all at once
+    And the requests wait in the queue
+    When the broker runs out of memory
+    And Payments starts
+    Then no request is left in the queue
+    And Ana's balance is 80.00
+    And Payments says "the broker blocks publishers"
+    And the broker blocks who publishes
+    And each of Ana's orders is still open
+    When the broker has enough again
+    Then 20 of Ana's orders are finished and 0 are cancelled
+    And no payment was asked for a second time
+
   @B7
   Scenario: The broker closes the channel of whoever publishes
     Given the system is running
@@ -98,7 +116,9 @@ Feature: A broker that is there and does not do its work
     When the services may do nothing at the broker any more
     And Ana orders for 30.00
     Then Orders is not ready for everything within 10 seconds
+    And Payments is not ready for everything within 10 seconds
     And Orders says "ACCESS_REFUSED"
+    And Payments says "ACCESS_REFUSED"
     And Ana's order is still open
     When the services may do everything at the broker again
     Then Ana's order is finished
@@ -152,6 +172,7 @@ Feature: A broker that is there and does not do its work
     When the services' password at the broker is changed
     And Ana orders for 30.00
     Then Orders is not ready for everything within 10 seconds
+    And Payments is not ready for everything within 10 seconds
     And Orders says "ACCESS_REFUSED"
     And Payments says "ACCESS_REFUSED"
     And Ana's order is still open
@@ -218,7 +239,7 @@ Feature: A broker that is there and does not do its work
     And no payment was asked for a second time
     And messages have come back to Orders
 
-  @A11
+  @A11 @F7
   Scenario: Messages that find no queue leave among others that do
     Given the system is running
     And Ana has an account with 102.00

@@ -110,6 +110,9 @@ impl<H: Handler> Consumer<H> {
         };
         let connection = broker::connect(&self.broker, &name).await?;
         self.topology.declare(&connection).await?;
+        if planted("one_connection_for_both") {
+            crate::publisher::publish_nothing(&connection).await?;
+        }
         let stop = shutdown.child_token();
         let live = async {
             let ended = self

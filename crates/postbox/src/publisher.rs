@@ -243,3 +243,14 @@ impl Publisher {
 fn message_id(properties: &BasicProperties) -> Option<Uuid> {
     Uuid::parse_str(properties.message_id().as_ref()?.as_str()).ok()
 }
+
+/// A planted fault: this connection becomes one that publishes, and the broker reads nothing from
+/// those in an alarm, acknowledgements least of all.
+pub(crate) async fn publish_nothing(connection: &Connection) -> Result<(), lapin::Error> {
+    let channel = connection.create_channel().await?;
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    channel
+        .basic_publish("".into(), "nowhere".into(), options, b"", properties)
+        .await?;
+    Ok(())
+}

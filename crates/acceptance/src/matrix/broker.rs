@@ -1,6 +1,6 @@
 //! Faults of the broker.
 
-use super::{Fault, not_here, scenarios};
+use super::{Fault, not_here, scenarios, tests};
 
 pub(super) const FAULTS: &[Fault] = &[
     scenarios(
@@ -13,16 +13,17 @@ pub(super) const FAULTS: &[Fault] = &[
         "Killed and started again",
         "Unknown confirms are sent again; copies are absorbed",
     ),
-    scenarios(
+    tests(
         "B3",
         "Killed right after a queue was declared: the queue swallows everything",
         "Readiness says which queue to delete, or it is replaced where `RABBITMQ__HEAL_WEDGED` is on; orders are asked for again",
+        "`crates/postbox/tests/post_office/wedged.rs`",
     ),
     scenarios("B4", "Frozen", "The heartbeat cuts it; nothing is lost"),
     scenarios(
         "B5",
         "Memory or disk alarm",
-        "Orders are accepted, the relay pauses, readiness is red; drained afterwards",
+        "Orders are accepted, the relay pauses, readiness is red, consumers go on; drained afterwards",
     ),
     scenarios("B6", "An operator closes the connections", "Opened again"),
     scenarios(

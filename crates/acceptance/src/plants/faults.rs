@@ -19,7 +19,7 @@ pub(crate) const PLANTS: &[Plant] = &[
     plant(
         "stored_again_after_an_unknown_commit",
         "Orders are stored, and the database's answer is lost",
-        "21 are finished",
+        " are finished and 0 cancelled",
     ),
     // the relay
     plant(
@@ -57,6 +57,11 @@ pub(crate) const PLANTS: &[Plant] = &[
     ),
     // the consumer
     plant(
+        "one_connection_for_both",
+        "The broker runs out of memory, and what it holds is worked off all the same",
+        "the queue is empty: not within",
+    ),
+    plant(
         "acknowledged_before_the_commit",
         "Payments dies at consumer.begun",
         OPEN,
@@ -89,7 +94,7 @@ pub(crate) const PLANTS: &[Plant] = &[
     plant(
         "attempts_of_the_whole_batch",
         "Payments dies three times over the same requests, none of which is to blame",
-        OPEN,
+        "payments has parked [Parked",
     ),
     plant(
         "dead_letters_at_most_once",
