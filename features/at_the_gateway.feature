@@ -46,6 +46,19 @@ Feature: The gateway between services that fail and clients that dawdle
     Then 20 of Ana's orders are finished and 0 are cancelled
     And Ana's balance is 80.00
 
+  @E9 @E10
+  Scenario: The connection to Orders breaks behind an order, and behind a question
+    Given a balancer in front of Orders and Payments
+    And the system is running
+    And Ana has an account with 100.00
+    When the answer to the next order is lost between Orders and the gateway
+    Then whoever orders for Ana is answered 502 "upstream_unreachable" within 10 seconds
+    When the answer to the next question is lost between Orders and the gateway
+    Then Ana's orders can be read all the same, and there is one
+    And 2 answers were lost between Orders and the gateway
+    And 1 of Ana's orders are finished and 0 are cancelled
+    And Ana's balance is 99.00
+
   @E11
   Scenario: The connection to Orders breaks within an answer
     Given a balancer in front of Orders and Payments
@@ -58,11 +71,12 @@ Feature: The gateway between services that fail and clients that dawdle
     Then 50 of Ana's orders are finished and 0 are cancelled
 
   @E12
-  Scenario: A thousand clients send nothing, and a hundred one byte at a time
+  Scenario: A thousand clients send nothing, and two hundred one byte at a time
     Given the system is running
     And Ana has an account with 100.00
     When 1000 clients connect to the gateway and say nothing
     And 100 clients send the gateway the head of a request, one byte at a time
+    And 100 clients send it an order, one byte at a time
     And Ana orders for 30.00
     Then Ana's order is finished
     And all those clients are cut off within 30 seconds

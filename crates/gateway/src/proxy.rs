@@ -41,7 +41,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(1),
-            answer: Duration::from_secs(9),
+            answer: Duration::from_secs(8),
         }
     }
 }

@@ -23,8 +23,8 @@ use crate::world::World;
 
 const ORDERS: Which = Which(Service::Orders.first());
 const GATEWAY: Instance = Service::Gateway.first();
-/// Bytes a second: fifty orders take more than a second.
-const NARROW: usize = 4_000;
+/// Bytes a second: fifty orders take some seconds.
+const NARROW: usize = 1_000;
 /// How soon a slow sender sends its next byte. Any client that works sends a whole head at once.
 const DAWDLE: Duration = Duration::from_millis(500);
 
@@ -135,6 +135,33 @@ async fn close_all(way: &Proxy, must_be_open: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[when("the answer to the next order is lost between Orders and the gateway")]
+async fn the_answer_to_an_order_is_lost(world: &mut World) -> Step {
+    way(world, ORDERS, FarEnd::Gateway)?.lose_answer_to(b"POST /v1/orders ");
+    Ok(())
+}
+
+#[when("the answer to the next question is lost between Orders and the gateway")]
+async fn the_answer_to_a_question_is_lost(world: &mut World) -> Step {
+    way(world, ORDERS, FarEnd::Gateway)?.lose_answer_to(b"GET /v1/orders?");
+    Ok(())
+}
+
+#[then(expr = "{person}'s orders can be read all the same, and there is one")]
+async fn there_is_one(world: &mut World, person: Person) -> Step {
+    let user_id = world.user_id(&person);
+    let orders = world.client()?.orders(user_id).await.ok()?;
+    require!(orders.len() == 1, "there are {orders:?}");
+    Ok(())
+}
+
+#[then(expr = "{int} answers were lost between Orders and the gateway")]
+async fn answers_were_lost(world: &mut World, count: usize) -> Step {
+    let lost = way(world, ORDERS, FarEnd::Gateway)?.lost_in_traps();
+    require!(lost == count, "{lost} were");
+    Ok(())
+}
+
 #[when(
     expr = "the way from Orders to the gateway is narrow, and is cut while {person}'s orders are on it"
 )]
@@ -155,13 +182,18 @@ async fn cut_within_an_answer(world: &mut World, person: Person) -> Step {
         came > 0 && came < whole,
         "{came} of {whole} bytes came before the cut"
     );
-    world.cut_short = Some(loop {
+    let wrong = loop {
         match response.chunk().await {
             Ok(Some(chunk)) => came += chunk.len(),
             Ok(None) => break format!("{came} of {whole} bytes were taken for all"),
             Err(_) => break String::new(),
         }
-    });
+    };
+    require!(
+        came < whole,
+        "all of it came before the cut, so nothing is shown"
+    );
+    world.cut_short = Some(wrong);
     Ok(())
 }
 
@@ -173,25 +205,31 @@ async fn not_taken_for_all(world: &mut World, _person: Person) -> Step {
 }
 
 #[when(expr = "{int} clients send the gateway the head of a request, one byte at a time")]
-async fn slow_clients(world: &mut World, count: usize) -> Step {
-    let port = world.stack()?.api_port(GATEWAY)?;
-    for _ in 0..count {
-        let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-        world.slow.spawn(dawdle(client));
-    }
-    Ok(())
+async fn slow_heads(world: &mut World, count: usize) -> Step {
+    Ok(dawdlers(world, count, b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await?)
 }
 
-/// Sends the head of a request that has no end, until the connection is cut.
-async fn dawdle(mut client: TcpStream) {
-    let mut pace = tokio::time::interval(DAWDLE);
-    let head = b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ".iter();
-    for byte in head.chain(std::iter::repeat(&b'a')) {
-        pace.tick().await;
-        if client.write_all(&[*byte]).await.is_err() {
-            return;
-        }
+#[when(expr = "{int} clients send it an order, one byte at a time")]
+async fn slow_bodies(world: &mut World, count: usize) -> Step {
+    let head = b"POST /v1/orders/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                 Content-Length: 60000\r\n\r\n";
+    Ok(dawdlers(world, count, head).await?)
+}
+
+/// Clients that begin like that, and go on by a byte at a time until they are cut off.
+async fn dawdlers(world: &mut World, count: usize, begin: &'static [u8]) -> anyhow::Result<()> {
+    let port = world.stack()?.api_port(GATEWAY)?;
+    for _ in 0..count {
+        let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        client.write_all(begin).await?;
+        world.slow.spawn(async move {
+            let mut pace = tokio::time::interval(DAWDLE);
+            while client.write_all(b" ").await.is_ok() {
+                pace.tick().await;
+            }
+        });
     }
+    Ok(())
 }
 
 #[then(expr = "all those clients are cut off within {int} seconds")]
