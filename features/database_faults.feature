@@ -158,7 +158,22 @@ Feature: Databases that misbehave lose and repeat nothing
     When columns are widened while orders are under way
     Then 50 more orders are accepted all the same
     And no customer is turned away
+    And Orders had plans that were out of date
+    And Payments had plans that were out of date
     When the orders stop coming in
     Then every order is finished
     And nothing was parked
     And no payment was asked for a second time
+
+  @D16
+  Scenario: The databases were migrated by a version to come
+    Given the system is running
+    And Ana has an account with 100.00
+    When Orders is killed
+    And Payments is killed
+    And a version to come has migrated both databases
+    And Orders starts again
+    And Payments starts again
+    And Ana orders for 30.00
+    Then Ana's order is finished
+    And Ana's balance is 70.00

@@ -47,6 +47,7 @@ Feature: A request that kills whoever takes it in
     And Payments starts
     Then Payments is dead
     When Payments starts again
-    Then 20 orders are finished and 0 are cancelled
+    Then no request is left in the queue
     And nothing was parked
+    And 20 orders are finished and 0 are cancelled
     And no payment was asked for a second time

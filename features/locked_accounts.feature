@@ -67,12 +67,12 @@ Feature: An account that somebody holds locked stalls nobody else
   @F15 @D7
   Scenario: Orders come in the opposite order of the accounts, one of which somebody has locked
     Given Payments is down
-    And every customer has ordered 20 times for 0.10
+    And every customer has ordered 40 times for 0.10
     When the waiting requests are put back in the opposite order of the customers
     And somebody locks the account of the customer in the middle
     And Payments starts
     Then Payments waits for that account, or has set its requests aside
     And whoever has locked it can lock all accounts behind it
     When the account is free again
-    Then 80 orders are finished and 0 are cancelled
+    Then 160 orders are finished and 0 are cancelled
     And no transaction came into a deadlock

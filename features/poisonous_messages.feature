@@ -37,6 +37,8 @@ Feature: A message that cannot be processed is set aside
       | Payments | about more money than there can be | bad_field       |
       | Payments | about a fraction of a cent         | bad_field       |
       | Payments | about what is no number            | bad_field       |
+      | Payments | about more than any number is      | bad_field       |
+      | Payments | about a number without quotes      | bad_field       |
       | Payments | about a customer with an impossible number | bad_field |
       | Orders   | about an order that nobody placed  | unknown_order   |
 

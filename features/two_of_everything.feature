@@ -140,6 +140,7 @@ Feature: Two of everything
     And whoever holds it can take all places behind it
     When the place is free again
     Then 100 orders are finished and 0 are cancelled
+    And 100 requests were answered a second time
     And no transaction came into a deadlock
 
   @E4

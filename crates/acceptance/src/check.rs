@@ -45,6 +45,7 @@ pub(crate) async fn judge_at_rest(world: &mut World) -> anyhow::Result<()> {
     }
     let made = world.deadlocks;
     let stack = world.stack_mut()?;
+    stack.ensure_alive()?;
     stack.end_all().await;
     audit::no_deadlocks(stack, made).await
 }

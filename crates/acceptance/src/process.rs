@@ -285,8 +285,8 @@ pub(crate) fn this_program() -> anyhow::Result<PathBuf> {
 }
 
 /// Lets this program, and each service it starts, have that many files and sockets open, or as many as the system lets
-/// it have: a scenario has a thousand clients, and a shell often allows no more than that. No more either, because
-/// Erlang makes a table as long as what is allowed.
+/// it have: a scenario has a thousand clients, and a shell often allows no more than that. Not all that it would let it
+/// have, because Erlang makes a table as long as what is allowed.
 ///
 /// # Errors
 /// If the system refuses.

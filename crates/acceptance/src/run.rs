@@ -15,13 +15,13 @@ use anyhow::{Context, ensure};
 use cucumber::cli::{Args, Compose, Empty, Opts, Parser};
 use cucumber::event::ScenarioFinished;
 use cucumber::writer::Stats as _;
-use cucumber::{World as _, WriterExt as _, gherkin, parser, runner, writer};
+use cucumber::{World as _, WriterExt as _, parser, runner, writer};
 use futures::FutureExt as _;
 use sandbox::{Backend, Data, Options, Sandbox};
 
 use crate::arguments::{self, Asked, Plan};
 use crate::check;
-use crate::matrix;
+use crate::matrix::{self, moments};
 use crate::process;
 use crate::seed;
 use crate::world::{World, set_sandbox};
@@ -43,8 +43,8 @@ struct Tally {
     failed: Vec<(String, String)>,
     /// For each fault, how many of its scenarios have passed and how many have not.
     faults: BTreeMap<&'static str, (usize, usize)>,
-    /// For each moment at which a process was to die, the same.
-    moments: BTreeMap<String, (usize, usize)>,
+    /// For each kind of death, the same; see [`moments`].
+    deaths: BTreeMap<String, (usize, usize)>,
 }
 
 /// Runs the suite as the arguments say. The code is 0 when all scenarios that were asked for have passed.
@@ -112,7 +112,9 @@ async fn run_features(plan: Plan) -> anyhow::Result<ExitCode> {
         }
         None => {
             let (options, scenarios_min) = options(&plan, backend)?;
-            let selected = run_selected(plan, options, backend, scenarios_min);
+            let whole = plan.exhaustive && scenarios_min > 1;
+            let all_deaths = whole.then(moments::wanted).transpose()?;
+            let selected = run_selected(plan, options, backend, scenarios_min, all_deaths);
             on_servers(backend, selected.map(Ok)).await
         }
     }
@@ -149,6 +151,7 @@ async fn run_selected(
     options: CucumberOptions<WriterOptions>,
     backend: Backend,
     scenarios_min: usize,
+    all_deaths: Option<moments::Cells>,
 ) -> bool {
     let tally = Arc::new(Mutex::new(Tally::default()));
     let counted = Arc::clone(&tally);
@@ -164,7 +167,7 @@ async fn run_selected(
             let ran = Ran {
                 name: format!("{}: {}", feature.name, scenario.name),
                 faults: matrix::faults_of(feature.tags.iter().chain(&scenario.tags)),
-                moments: moments_of(scenario),
+                deaths: moments::shown(scenario),
             };
             finish(ran, finished, world, Arc::clone(&counted)).boxed_local()
         })
@@ -177,6 +180,7 @@ async fn run_selected(
         &tally,
         backend,
         scenarios_min,
+        all_deaths.as_ref(),
         writer.execution_has_failed(),
     )
 }
@@ -186,19 +190,8 @@ struct Ran {
     name: String,
     /// What its tags name.
     faults: Vec<&'static str>,
-    /// At which a process was to die.
-    moments: Vec<String>,
-}
-
-/// The moments that a scenario's steps name, with the service that dies there.
-fn moments_of(scenario: &gherkin::Scenario) -> Vec<String> {
-    let steps = scenario.steps.iter();
-    let named = steps.filter_map(|step| {
-        let (service, rest) = step.value.split_once(" will die ")?;
-        let moment = rest.split('"').nth(1)?;
-        Some(format!("{service} {moment}"))
-    });
-    named.collect()
+    /// What deaths its steps name.
+    deaths: moments::Cells,
 }
 
 /// The end of one scenario: judged if its steps have passed, explained if not, freed and counted in any case.
@@ -234,8 +227,8 @@ async fn finish(
     for fault in ran.faults {
         count(tally.faults.entry(fault).or_default());
     }
-    for moment in ran.moments {
-        count(tally.moments.entry(moment).or_default());
+    for death in ran.deaths {
+        count(tally.deaths.entry(death).or_default());
     }
     match why {
         None => tally.passed += 1,
@@ -265,7 +258,13 @@ fn failure_of(finished: &ScenarioFinished) -> Option<String> {
     }
 }
 
-fn close(tally: &Tally, backend: Backend, scenarios_min: usize, cucumber_failed: bool) -> bool {
+fn close(
+    tally: &Tally,
+    backend: Backend,
+    scenarios_min: usize,
+    all_deaths: Option<&moments::Cells>,
+    cucumber_failed: bool,
+) -> bool {
     for fault in matrix::faults() {
         if let Some((good, bad)) = tally.faults.get(fault.id) {
             println!(
@@ -276,11 +275,7 @@ fn close(tally: &Tally, backend: Backend, scenarios_min: usize, cucumber_failed:
             println!("fault {}: {text}", fault.id);
         }
     }
-    let moments = tally.moments.len();
-    if moments > 0 {
-        let survived = tally.moments.values().filter(|(_, bad)| *bad == 0);
-        println!("crash moments: {} of {moments} survived", survived.count());
-    }
+    let all_survived = close_deaths(&tally.deaths, all_deaths);
     let (passed, failed) = (tally.passed, tally.failed.len());
     let ran = passed + failed;
     let enough = ran >= scenarios_min;
@@ -295,7 +290,23 @@ fn close(tally: &Tally, backend: Backend, scenarios_min: usize, cucumber_failed:
         println!("failed: {name}: {why}");
     }
     println!("acceptance: {passed} passed, {failed} failed");
-    enough && failed == 0 && !cucumber_failed
+    enough && failed == 0 && !cucumber_failed && all_survived
+}
+
+/// Says how many of the deaths that there are were survived, or of those that were asked for.
+fn close_deaths(ran: &BTreeMap<String, (usize, usize)>, all: Option<&moments::Cells>) -> bool {
+    let survived = ran.values().filter(|(_, bad)| *bad == 0).count();
+    let Some(all) = all else {
+        if !ran.is_empty() {
+            println!("crash moments: {survived} of {} survived", ran.len());
+        }
+        return true;
+    };
+    for missing in all.iter().filter(|death| !ran.contains_key(*death)) {
+        println!("nobody died: {missing}");
+    }
+    println!("crash moments: {survived} of {} survived", all.len());
+    survived == all.len()
 }
 
 /// With those of the writer.

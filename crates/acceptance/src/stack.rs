@@ -6,6 +6,7 @@
 mod broker;
 mod environment;
 mod logs;
+mod processes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -263,14 +264,6 @@ impl Stack {
         self.bare().await
     }
 
-    /// Ends all processes, at once.
-    pub(crate) async fn end_all(&mut self) {
-        for (_, process) in std::mem::take(&mut self.running) {
-            // One that has ended by itself was reported by whoever waited for it.
-            process.kill().await.ok();
-        }
-    }
-
     /// Waits until a running process says that it is ready in every part.
     ///
     /// # Errors
@@ -325,31 +318,6 @@ impl Stack {
             },
         )
         .await
-    }
-
-    /// Whether a process has been started and neither killed nor stopped since.
-    pub(crate) fn runs(&self, instance: Instance) -> bool {
-        self.running.contains_key(&instance)
-    }
-
-    /// Takes a running process out of the stack, to be killed or stopped.
-    ///
-    /// # Errors
-    /// If it does not run.
-    pub(crate) fn take(&mut self, instance: Instance) -> anyhow::Result<Process> {
-        self.running
-            .remove(&instance)
-            .with_context(|| format!("{instance} does not run"))
-    }
-
-    /// A running process, to be frozen, thawed or limited.
-    ///
-    /// # Errors
-    /// If it does not run.
-    pub(crate) fn process(&mut self, instance: Instance) -> anyhow::Result<&mut Process> {
-        self.running
-            .get_mut(&instance)
-            .with_context(|| format!("{instance} does not run"))
     }
 
     /// Undoes what was done to the network and to processes that still run.

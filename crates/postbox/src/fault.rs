@@ -70,6 +70,7 @@ pub(crate) async fn minding_plans<T>(
 pub(crate) async fn forget_stale_plans(connection: &mut PgConnection, error: &sqlx::Error) {
     let code = error.as_database_error().and_then(|error| error.code());
     if code.as_deref() == Some(STALE_PLAN) {
+        tracing::info!("a table has changed under this connection's plans, which are thrown away");
         // If this fails the connection is broken, and its pool finds out by itself.
         connection.clear_cached_statements().await.ok();
     }

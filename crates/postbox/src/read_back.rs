@@ -167,6 +167,7 @@ fn json(value: &AMQPValue) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::Route;
     use serde_json::json;
 
     const NAME: &str = "letters";
@@ -182,6 +183,23 @@ mod tests {
         differences.compare(NAME, &arguments, queue);
         differences.count_members(NAME, Some(3), queue);
         differences
+    }
+
+    #[tokio::test]
+    async fn without_a_way_to_ask_it_says_what_was_not_checked() {
+        let route = Route {
+            kind: "letter",
+            queue: NAME,
+        };
+        let topology = Topology {
+            exchange: "e",
+            dead_exchange: "d",
+            reads: route,
+            sends: route,
+        };
+        let told = read_back(&BrokerConfig::default(), &topology).await;
+        let expected = "policies not checked (RABBITMQ__MANAGEMENT_URL)";
+        assert_eq!(told, Err(expected.to_owned()));
     }
 
     #[test]

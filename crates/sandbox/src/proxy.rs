@@ -145,7 +145,7 @@ impl Proxy {
     }
 
     /// Sets a trap for the next client that sends these bytes: the server gets all of the request and answers it, and
-    /// the client's connection is reset in place of the answer. It closes once.
+    /// the client's connection is reset in place of the answer. It closes once; for no bytes, on any request.
     pub fn lose_answer_to(&self, request: &[u8]) {
         self.inside.trap.set(&[request], Lost::Answer);
     }

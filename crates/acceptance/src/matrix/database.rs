@@ -21,7 +21,7 @@ pub(super) const FAULTS: &[Fault] = &[
     scenarios(
         "D4",
         "The answer to a commit is lost",
-        "Unknown: looked up, or told as unknown",
+        "Unknown: looked up, or told as unknown (a repetition under a key comes with Idempotency-Key)",
     ),
     scenarios(
         "D5",
@@ -79,10 +79,11 @@ pub(super) const FAULTS: &[Fault] = &[
         "Nothing depends on one",
         "there is no NOTIFY in the design: the hand-over is in the process, the poll is the floor",
     ),
-    scenarios(
+    tests(
         "D16",
-        "Several processes migrate at once",
-        "One does, the others wait",
+        "Several processes migrate at once; behind a long query; the schema is of a version to come",
+        "One does, the others wait; nobody waits behind the migration for long; the old version works on",
+        "`crates/chassis/src/database/server_tests.rs`",
     ),
     scenarios(
         "D17",

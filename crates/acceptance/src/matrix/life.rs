@@ -6,12 +6,12 @@ pub(super) const FAULTS: &[Fault] = &[
     scenarios(
         "A1",
         "Orders dies before order and message are committed",
-        "Neither is stored; the client got no answer",
+        "Neither is stored; the client got no answer (a repetition under a key comes with Idempotency-Key)",
     ),
     scenarios(
         "A2",
         "Orders dies after the commit, before the 201",
-        "The order is paid; the client may find it in the list",
+        "The order is paid; the client may find it in the list (a repetition under a key comes with Idempotency-Key)",
     ),
     tests(
         "A3",

@@ -24,7 +24,7 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     scenarios(
         "C10",
-        "An amount that is none: NaN, negative, nothing, a thousandth",
+        "An amount that is none: NaN, negative, nothing, a thousandth, 1e400, a bare number",
         PARKED,
     ),
     scenarios(

@@ -9,8 +9,7 @@ mod database;
 mod document;
 mod life;
 mod messages;
-#[cfg(test)]
-mod moments;
+pub(crate) mod moments;
 mod outcomes;
 mod surroundings;
 

@@ -1,16 +1,15 @@
-//! Coverage of the moments at which a process can be told to die, n of n: each one, in each service that comes to it,
-//! alone and beside another process, back at once and after a while.
+//! Coverage of the moments at which a process can be told to die, n of n: each one that the sources name, in each
+//! service that comes to it, alone and beside another process, back at once and after a while.
 //!
 //! Not here: what such a death must leave (the features).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use cucumber::feature::Ext as _;
-use cucumber::gherkin::{Feature, GherkinEnv, Scenario};
+use cucumber::gherkin::Scenario;
 
 /// `SERVICE MOMENT, COMPANY, RETURN`, as a failure names it.
-type Cells = BTreeSet<String>;
+pub(crate) type Cells = BTreeSet<String>;
 
 const ALONE: &str = "alone";
 const BESIDE: &str = "beside another one";
@@ -45,7 +44,10 @@ fn moments(sources: &Path) -> anyhow::Result<BTreeSet<String>> {
 }
 
 /// The whole product.
-fn wanted() -> anyhow::Result<Cells> {
+///
+/// # Errors
+/// If the sources cannot be read.
+pub(crate) fn wanted() -> anyhow::Result<Cells> {
     let mut cells = Cells::new();
     for (room, services) in ROOMS {
         for moment in moments(&root().join("crates").join(room).join("src"))? {
@@ -66,7 +68,7 @@ fn cell(service: &str, moment: &str, company: &str, back: &str) -> String {
 }
 
 /// What one scenario shows. Only a death that is seen counts, and a return that follows it.
-fn shown(scenario: &Scenario) -> Cells {
+pub(crate) fn shown(scenario: &Scenario) -> Cells {
     let mut cells = Cells::new();
     // Of each service: where it is to die, where it has died, and whether a second process runs.
     let mut told: BTreeMap<&str, &str> = BTreeMap::new();
@@ -106,22 +108,30 @@ fn shown(scenario: &Scenario) -> Cells {
     cells
 }
 
-fn all_shown() -> anyhow::Result<Cells> {
-    let path = root().join("features/crash_at_every_moment.feature");
-    let feature = Feature::parse_path(path, GherkinEnv::default())?.expand_examples()?;
-    Ok(feature.scenarios.iter().flat_map(shown).collect())
-}
+#[cfg(test)]
+mod tests {
+    use cucumber::feature::Ext as _;
+    use cucumber::gherkin::{Feature, GherkinEnv};
 
-#[test]
-fn each_moment_has_a_death_of_each_kind() -> anyhow::Result<()> {
-    let (wanted, shown) = (wanted()?, all_shown()?);
-    let missing: Vec<&String> = wanted.difference(&shown).collect();
-    assert!(missing.is_empty(), "nobody dies at {missing:#?}");
-    let unknown: Vec<&String> = shown.difference(&wanted).collect();
-    assert!(unknown.is_empty(), "there is no such moment: {unknown:#?}");
-    assert!(
-        wanted.len() >= 140,
-        "the moments are not where they were: {wanted:?}"
-    );
-    Ok(())
+    use super::*;
+
+    fn all_shown() -> anyhow::Result<Cells> {
+        let path = root().join("features/crash_at_every_moment.feature");
+        let feature = Feature::parse_path(path, GherkinEnv::default())?.expand_examples()?;
+        Ok(feature.scenarios.iter().flat_map(shown).collect())
+    }
+
+    #[test]
+    fn each_moment_has_a_death_of_each_kind() -> anyhow::Result<()> {
+        let (wanted, shown) = (wanted()?, all_shown()?);
+        let missing: Vec<&String> = wanted.difference(&shown).collect();
+        assert!(missing.is_empty(), "nobody dies at {missing:#?}");
+        let unknown: Vec<&String> = shown.difference(&wanted).collect();
+        assert!(unknown.is_empty(), "there is no such moment: {unknown:#?}");
+        assert!(
+            wanted.len() >= 140,
+            "the moments are not where they were: {wanted:?}"
+        );
+        Ok(())
+    }
 }

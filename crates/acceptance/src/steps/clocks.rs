@@ -9,17 +9,20 @@ use anyhow::{Context as _, ensure};
 use contracts::topology::{EXCHANGE, ORDER_RESULTS, PAYMENT_REQUESTS};
 use cucumber::{given, when};
 use prover::amqp;
+use sqlx::Connection as _;
 use tokio::process::Command;
 
+use crate::audit;
 use crate::eventually::eventually;
 use crate::failed::Step;
 use crate::parameters::Which;
 use crate::process::Service;
-use crate::stack::Stack;
 use crate::world::World;
 
 /// By how much a clock is wrong.
 const HOUR: i64 = 3600;
+/// A clock that has stood still for so many seconds does not go slow only.
+const STANDS: i64 = 5;
 /// What a message may be under way for.
 const TOLERATED: i64 = 60;
 
@@ -63,39 +66,59 @@ async fn library() -> anyhow::Result<String> {
 
 #[when(expr = "the clock of {service} jumps an hour ahead")]
 async fn jumps_ahead(world: &mut World, service: Which) -> Step {
-    Ok(set(world, service.0.service, HOUR).await?)
+    Ok(put_off(world, service.0.service, HOUR).await?)
 }
 
 #[when(expr = "the clock of {service} falls an hour behind")]
 async fn falls_behind(world: &mut World, service: Which) -> Step {
-    Ok(set(world, service.0.service, -HOUR).await?)
+    Ok(put_off(world, service.0.service, -HOUR).await?)
+}
+
+#[when(expr = "the clock of {service} stands still")]
+async fn stands_still(world: &mut World, service: Which) -> Step {
+    let mut connection = audit::connect(world.stack()?, service.0.service).await?;
+    let at: String =
+        sqlx::query_scalar("select to_char(now() at time zone 'utc', 'YYYY-MM-DD HH24:MI:SS')")
+            .fetch_one(&mut connection)
+            .await
+            .context("cannot ask for the time")?;
+    connection.close().await?;
+    Ok(set(world, service.0.service, &at, |wrong| wrong <= -STANDS).await?)
 }
 
 #[when(expr = "the clock of {service} is right again")]
 async fn is_right_again(world: &mut World, service: Which) -> Step {
-    Ok(set(world, service.0.service, 0).await?)
+    Ok(put_off(world, service.0.service, 0).await?)
 }
 
-async fn set(world: &World, service: Service, off: i64) -> anyhow::Result<()> {
+/// Puts it off by so many seconds.
+async fn put_off(world: &World, service: Service, off: i64) -> anyhow::Result<()> {
+    let near = |wrong: i64| (wrong - off).abs() < TOLERATED;
+    set(world, service, &format!("{off:+}"), near).await
+}
+
+/// Sets it as libfaketime reads it, and waits until it is wrong by as many seconds as fit.
+async fn set(
+    world: &World,
+    service: Service,
+    to: &str,
+    fits: impl Fn(i64) -> bool,
+) -> anyhow::Result<()> {
     let file = world.clock.as_ref().context("that clock cannot be set")?;
     ensure!(world.rush.is_some(), "without orders nobody tells the time");
-    std::fs::write(file.path(), format!("{off:+}")).context("cannot write a file")?;
-    until_it_is_off_by(world.stack()?, service, off).await
-}
-
-/// Each message carries the time at which its service sent it.
-async fn until_it_is_off_by(stack: &Stack, service: Service, off: i64) -> anyhow::Result<()> {
+    std::fs::write(file.path(), to).context("cannot write a file")?;
+    // Each message carries the time at which its service sent it.
     let sent = match service {
         Service::Orders => PAYMENT_REQUESTS.kind,
         _ => ORDER_RESULTS.kind,
     };
-    let connection = amqp::connect(&stack.amqp_url(), "acceptance-clock").await?;
-    let heard = &connection;
+    let connection = amqp::connect(&world.stack()?.amqp_url(), "acceptance-clock").await?;
+    let (heard, fits) = (&connection, &fits);
     eventually("the clock is set", || async move {
         let message = amqp::overhear(heard, EXCHANGE, sent).await?;
         let told = message.properties.timestamp().context("no time is told")?;
         let wrong = i64::try_from(told)? - now()?;
-        ensure!((wrong - off).abs() < TOLERATED, "it is wrong by {wrong} s");
+        ensure!(fits(wrong), "it is wrong by {wrong} s");
         Ok(())
     })
     .await?;

@@ -2,6 +2,8 @@
 //!
 //! Not here: one account that is held (`databases`).
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, ensure};
 use contracts::topology::PAYMENT_REQUESTS;
 use cucumber::{then, when};
@@ -13,7 +15,7 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::audit;
-use crate::eventually::eventually;
+use crate::eventually::{PATIENCE, eventually};
 use crate::failed::{Step, require};
 use crate::parameters::{Amount, Person};
 use crate::process::Service;
@@ -94,11 +96,12 @@ pub(crate) async fn until_the_queue(
     .await
 }
 
-/// The customer with as many before as behind.
+/// The customer with two behind, of four.
 fn the_one_in_the_middle(world: &World) -> anyhow::Result<i64> {
     let mut customers = world.customers.clone();
     customers.sort_unstable();
-    let user_id = customers.get(customers.len() / 2);
+    let behind = customers.len() / 2;
+    let user_id = customers.iter().rev().nth(behind);
     user_id.copied().context("there are no customers")
 }
 
@@ -131,30 +134,33 @@ async fn the_middle_is_locked(world: &mut World) -> Step {
 async fn waits_or_sets_aside(world: &mut World) -> Step {
     let stack = world.stack()?;
     eventually("Payments has come to the account", || async move {
-        let mut connection = audit::connect(stack, Service::Payments).await?;
-        let aside: bool = sqlx::query_scalar("select exists (select from waiting_messages)")
-            .fetch_one(&mut connection)
-            .await?;
-        connection.close().await?;
-        ensure!(aside || waiting(stack).await? == 1, "it has not");
+        let aside = something_is_aside(stack).await?;
+        ensure!(aside || waiting(stack).await?.len() == 1, "it has not");
         Ok(())
     })
     .await?;
     Ok(())
 }
 
-/// Whoever takes locks in the order of the accounts and waits for one holds none behind it.
+async fn something_is_aside(stack: &Stack) -> anyhow::Result<bool> {
+    let mut connection = audit::connect(stack, Service::Payments).await?;
+    let aside = sqlx::query_scalar("select exists (select from waiting_messages)")
+        .fetch_one(&mut connection)
+        .await
+        .context("cannot read what waits")?;
+    connection.close().await?;
+    Ok(aside)
+}
+
+/// Whoever takes locks in the order of the accounts and waits for one holds none behind it; whoever waits for none
+/// has nothing to fear, and that is what Payments does.
 #[then("whoever has locked it can lock all accounts behind it")]
 async fn locks_those_behind(world: &mut World) -> Step {
     let user_id = the_one_in_the_middle(world)?;
-    let stranger = world.stranger.as_mut().context("nobody holds anything")?;
-    let locked =
-        sqlx::query("select from accounts where user_id > $1 order by user_id for no key update")
-            .bind(user_id)
-            .execute(stranger)
-            .await
-            .context("the accounts behind it are not to be had")?;
-    require!(locked.rows_affected() > 0, "there are none behind it");
+    let statement = "select from accounts where user_id > $1 order by user_id for no key update";
+    let waiters = usize::from(!something_is_aside(world.stack()?).await?);
+    let locked = go_on(world, waiters, || sqlx::query(statement).bind(user_id));
+    require!(locked.await? > 0, "there are none behind it");
     Ok(())
 }
 
@@ -185,7 +191,7 @@ async fn a_place_is_held(world: &mut World) -> Step {
 async fn two_wait(world: &mut World) -> Step {
     let stack = world.stack()?;
     eventually("two transactions wait", || async move {
-        let waiting = waiting(stack).await?;
+        let waiting = waiting(stack).await?.len();
         ensure!(waiting == 2, "{waiting} do");
         Ok(())
     })
@@ -208,29 +214,67 @@ async fn takes_those_behind(world: &mut World) -> Step {
     orders.close().await?;
     require!(!behind.is_empty(), "there are none behind it");
     let (ids, keys): (Vec<Uuid>, Vec<Uuid>) = behind.into_iter().unzip();
-    let stranger = world.stranger.as_mut().context("nobody holds anything")?;
-    sqlx::query(
-        "insert into inbox_messages (message_id, key, outcome) \
+    let statement = "insert into inbox_messages (message_id, key, outcome) \
          select id, key, 'applied' from unnest($1::uuid[], $2::uuid[]) as m (id, key) order by id \
-         on conflict do nothing",
-    )
-    .bind(ids)
-    .bind(keys)
-    .execute(stranger)
-    .await
-    .context("the places behind it are not to be had")?;
+         on conflict do nothing";
+    go_on(world, 2, || sqlx::query(statement).bind(&ids).bind(&keys)).await?;
     Ok(())
 }
 
-/// How many transactions of Payments wait for a lock, and will for another half second: a service gives up after two.
-async fn waiting(stack: &Stack) -> anyhow::Result<i64> {
+/// A fraction of what a service waits for a lock.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// What somebody who holds something asks for next. It counts only if so many transactions of Payments have waited all
+/// the while: one that gave up in between, because its patience was over, could not have stood in the way.
+async fn go_on<'q>(
+    world: &mut World,
+    waiters: usize,
+    query: impl Fn() -> Query<'q>,
+) -> anyhow::Result<u64> {
+    let mut stranger = world.stranger.take().context("nobody holds anything")?;
+    let begun = Instant::now();
+    let mut looks = tokio::time::interval(BETWEEN_LOOKS);
+    let rows = loop {
+        looks.tick().await;
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "they do not wait for long enough"
+        );
+        let before = waiting(world.stack()?).await?;
+        if before.len() < waiters {
+            continue;
+        }
+        sqlx::raw_sql("savepoint before")
+            .execute(&mut stranger)
+            .await?;
+        let done = query().execute(&mut stranger).await;
+        let rows = done
+            .context("what is behind is not to be had")?
+            .rows_affected();
+        let after = waiting(world.stack()?).await?;
+        if before.iter().all(|waiter| after.contains(waiter)) {
+            break rows;
+        }
+        sqlx::raw_sql("rollback to before")
+            .execute(&mut stranger)
+            .await?;
+    };
+    world.stranger = Some(stranger);
+    Ok(rows)
+}
+
+/// The transactions of Payments' consumers that wait for a lock, each with since when, in microseconds.
+async fn waiting(stack: &Stack) -> anyhow::Result<Vec<(i32, i64)>> {
     let mut connection = audit::connect(stack, Service::Payments).await?;
-    let waiting = sqlx::query_scalar(
-        "select count(distinct pid) from pg_locks join pg_stat_activity using (pid) \
-          where datname = current_database() and application_name like 'paidonce-payments-%' \
-            and not granted and waitstart > clock_timestamp() - interval '1500 ms'",
+    let waiting = sqlx::query_as(
+        "select distinct pid, (extract(epoch from waitstart) * 1000000)::bigint \
+           from pg_locks join pg_stat_activity using (pid) \
+          where datname = current_database() and application_name = 'paidonce-payments-consumer' \
+            and not granted and waitstart is not null",
     )
-    .fetch_one(&mut connection)
+    .fetch_all(&mut connection)
     .await
     .context("cannot read the locks")?;
     connection.close().await?;

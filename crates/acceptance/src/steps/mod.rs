@@ -26,6 +26,7 @@ mod parked;
 mod poison;
 mod reconciliation;
 mod rush;
+mod schemas;
 mod services;
 mod settings;
 mod strangers;

@@ -38,6 +38,8 @@ async fn is_sent_poison(world: &mut World, service: Which, fault: String) -> Ste
             (good.replace("1.00", "10000000000000000.00"), whole)
         }
         "about a fraction of a cent" => (good.replace("1.00", "0.005"), whole),
+        "about more than any number is" => (good.replace("1.00", "1e400"), whole),
+        "about a number without quotes" => (good.replace("\"1.00\"", "1.00"), whole),
         "about what is no number" => (good.replace("1.00", "NaN"), whole),
         "about a customer with an impossible number" => {
             let number = i64::MAX.to_string();

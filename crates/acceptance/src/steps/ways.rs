@@ -193,6 +193,18 @@ async fn leases_are_minded(world: &mut World) -> Step {
     Ok(())
 }
 
+#[then(expr = "{int} requests were answered a second time")]
+async fn so_many_were_answered_again(world: &mut World, count: i64) -> Step {
+    let stack = world.stack()?;
+    eventually("they are answered again", || async move {
+        let again = audit::answered_again(stack).await?;
+        ensure!(again == count, "{again} are");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
 #[then("some requests were delivered twice")]
 async fn some_were_delivered_twice(world: &mut World) -> Step {
     let stack = world.stack()?;

@@ -31,7 +31,8 @@ pub(super) struct Spotted {
 
 impl Trap {
     pub(super) fn set(&self, sequences: &[&[u8]], lost: Lost) {
-        let sequences = sequences.iter().map(|bytes| bytes.to_vec()).collect();
+        let sequences = sequences.iter().filter(|bytes| !bytes.is_empty());
+        let sequences = sequences.map(|bytes| bytes.to_vec()).collect();
         *lock(&self.set) = Some((sequences, lost));
     }
 
