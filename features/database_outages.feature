@@ -42,3 +42,16 @@ Feature: A database outage turns customers away, and loses nothing
     Then no order is open after 30 seconds
     And every order is finished
     And no payment was asked for a second time
+
+  @containers @F9
+  Scenario: The databases can reach nobody any more, and nobody has said good-bye
+    Given nothing lies between the services and the databases
+    And the system is running
+    And orders keep coming in
+    When the databases are cut off from everybody while orders are under way
+    Then the databases have given up every session of the services within 60 seconds
+    When the databases can be reached again
+    Then every service is ready within 15 seconds
+    When the orders stop coming in
+    Then every order is finished
+    And no payment was asked for a second time

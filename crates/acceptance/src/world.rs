@@ -47,6 +47,7 @@ pub(crate) struct Down {
     pub(crate) broker_frozen: bool,
     /// The databases' process stands still.
     pub(crate) databases_frozen: bool,
+    pub(crate) databases_cut_off: bool,
     /// The alarm that is raised at the broker.
     pub(crate) alarm: Option<Alarm>,
     /// The broker waits for acknowledgements for seconds only; how often it had given a consumer up before.
@@ -111,7 +112,7 @@ pub(crate) struct World {
     pub(crate) stranger: Option<PgConnection>,
     /// Deadlocks that the scenario itself has made, in the database of Payments.
     pub(crate) deadlocks: i64,
-    /// Of the requests that were put back, the id of the one in the middle.
+    /// Of the requests that were put back, or of all orders, the id of the one in the middle.
     pub(crate) middle: Option<Uuid>,
     /// The parked message that an operator saw, as the list names it.
     pub(crate) parked: Option<String>,
@@ -290,6 +291,10 @@ impl World {
         if down.databases_frozen {
             sandbox.postgres.thaw().await?;
             down.databases_frozen = false;
+        }
+        if down.databases_cut_off {
+            sandbox.postgres.rejoin().await?;
+            down.databases_cut_off = false;
         }
         if down.broker {
             sandbox.rabbitmq.start().await?;

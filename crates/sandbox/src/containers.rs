@@ -119,18 +119,26 @@ pub(crate) async fn prepare(data: &Data) -> anyhow::Result<Servers> {
     let [postgres_name, rabbitmq_name] = names;
     let postgres = postgres_request(POSTGRES.choose(&engine).await?, &login);
     let rabbitmq = rabbitmq_request(RABBITMQ.choose(&engine).await?, &login);
-    let container = |request: ContainerRequest<GenericImage>, name, ports| -> Box<dyn Server> {
-        Box::new(Container {
-            request: Mutex::new(Some(request.with_container_name(name))),
-            ports,
-            container: OnceCell::new(),
-            network: None,
-            _reaper: Arc::clone(&reaper),
-        })
-    };
+    let network = Arc::new(Network::of_the_engine());
+    let container =
+        |request: ContainerRequest<GenericImage>, name, tool, ports| -> Box<dyn Server> {
+            Box::new(Container {
+                request: Mutex::new(Some(request.with_container_name(name))),
+                ports,
+                tool,
+                container: OnceCell::new(),
+                network: Arc::clone(&network),
+                _reaper: Arc::clone(&reaper),
+            })
+        };
     Ok(Servers {
-        postgres: container(postgres, postgres_name, &[POSTGRES_PORT]),
-        rabbitmq: container(rabbitmq, rabbitmq_name, &[AMQP_PORT, MANAGEMENT_PORT]),
+        postgres: container(postgres, postgres_name, "psql", &[POSTGRES_PORT]),
+        rabbitmq: container(
+            rabbitmq,
+            rabbitmq_name,
+            "rabbitmqctl",
+            &[AMQP_PORT, MANAGEMENT_PORT],
+        ),
         postgres_login: login.clone(),
         rabbitmq_login: login,
     })
@@ -140,9 +148,11 @@ pub(crate) async fn prepare(data: &Data) -> anyhow::Result<Servers> {
 struct Container {
     request: Mutex<Option<ContainerRequest<GenericImage>>>,
     ports: &'static [u16],
+    /// What controls the server from within its container.
+    tool: &'static str,
     container: OnceCell<ContainerAsync<GenericImage>>,
-    /// Of a cluster's node. Gone with the last container in it.
-    network: Option<Arc<Network>>,
+    /// That of a cluster is gone with the last container in it.
+    network: Arc<Network>,
     _reaper: Arc<Reaper>,
 }
 
@@ -172,12 +182,6 @@ impl Container {
             .context("cannot ask for a container's state")?
             .state
             .context("the container has no state")
-    }
-
-    fn shared_network(&self) -> anyhow::Result<&Network> {
-        self.network
-            .as_deref()
-            .context("the container is on no network of its own")
     }
 
     /// The engine maps other ports after each start.
@@ -268,13 +272,22 @@ impl Server for Container {
         .boxed()
     }
 
+    fn own_address(&self) -> BoxFuture<'_, anyhow::Result<SocketAddr>> {
+        async {
+            let port = self.ports.first().context("the container has no port")?;
+            let address = self.network.address_of(self.made()?.id()).await?;
+            Ok(SocketAddr::new(address, *port))
+        }
+        .boxed()
+    }
+
     fn cut_off(&self) -> BoxFuture<'_, anyhow::Result<()>> {
-        async { self.shared_network()?.leave(self.made()?.id()).await }.boxed()
+        async { self.network.leave(self.made()?.id()).await }.boxed()
     }
 
     fn rejoin(&self) -> BoxFuture<'_, anyhow::Result<Ports>> {
         async {
-            self.shared_network()?.join(self.made()?.id()).await?;
+            self.network.join(self.made()?.id()).await?;
             self.find_ports().await
         }
         .boxed()
@@ -282,13 +295,13 @@ impl Server for Container {
 
     fn control<'a>(&'a self, arguments: &'a [&'a str]) -> BoxFuture<'a, anyhow::Result<()>> {
         async move {
-            let command = [&["rabbitmqctl"], arguments].concat();
+            let command = [&[self.tool], arguments].concat();
             let done = ExecCommand::new(command).with_cmd_ready_condition(CmdWaitFor::exit_code(0));
             self.made()?
                 .exec(done)
                 .await
                 .map(drop)
-                .context("rabbitmqctl fails")
+                .with_context(|| format!("{} fails", self.tool))
         }
         .boxed()
     }

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use crate::Proxy;
 use crate::given::{Endpoint, encode};
 use crate::sandbox::Login;
-use crate::server::{Lifecycle, Server};
+use crate::server::{Lifecycle, Ports, Server};
 
 /// Where a server in a container has a disk of 64 MiB beside its own, empty at each start. The folder is one in which
 /// everybody may write: after a restart the mode asked for is gone, and that of the folder holds.
@@ -156,6 +156,10 @@ impl Postgres {
     /// If it is not down, or does not answer within 120 s.
     pub async fn start(&self) -> anyhow::Result<()> {
         let ports = self.lifecycle.start().await?;
+        self.lead_to(ports).await
+    }
+
+    async fn lead_to(&self, ports: Ports) -> anyhow::Result<()> {
         self.proxy.set_target(ports.main);
         self.lifecycle
             .first_answer(|| ask_version(&self.endpoint, ports.main))
@@ -184,6 +188,69 @@ impl Postgres {
             .thaw()
             .await
             .context("cannot thaw PostgreSQL")
+    }
+
+    /// Leads new connections to the server's own address in its container, past the engine, which would close them in
+    /// its name.
+    ///
+    /// # Errors
+    /// If it does not run in a container, or that cannot be reached from here, as one on another machine.
+    pub async fn lead_past_the_engine(&self) -> anyhow::Result<()> {
+        let address = self.lifecycle.own_address().await?;
+        ask_version(&self.endpoint, address)
+            .await
+            .with_context(|| {
+                format!("nothing answers at {address}: the Docker engine must run on this machine")
+            })?;
+        self.proxy.set_target(address);
+        Ok(())
+    }
+
+    /// Takes a server in a container off its network: its clients are gone, and nobody has said good-bye to it if they
+    /// were led past the engine.
+    ///
+    /// # Errors
+    /// If it does not run, or not in a container.
+    pub async fn cut_off(&self) -> anyhow::Result<()> {
+        self.lifecycle
+            .cut_off()
+            .await
+            .context("cannot cut PostgreSQL off")
+    }
+
+    /// Puts it back; returns when a query is answered.
+    ///
+    /// # Errors
+    /// If it was not cut off, or does not answer within 120 s.
+    pub async fn rejoin(&self) -> anyhow::Result<()> {
+        let ports = self.lifecycle.rejoin().await?;
+        self.lead_to(ports).await
+    }
+
+    /// Whether a condition holds, asked from within the server's container: also of one that is cut off.
+    ///
+    /// # Errors
+    /// If it does not, or the server does not run in a container.
+    pub async fn ensure_within(&self, database: &str, condition: &str) -> anyhow::Result<()> {
+        let statement = format!(
+            "do $$ begin if not ({condition}) then raise exception 'it does not hold'; end if; end $$"
+        );
+        let user = &self.endpoint.user;
+        let arguments = [
+            "-X",
+            "-U",
+            user,
+            "-d",
+            database,
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            &statement,
+        ];
+        self.lifecycle
+            .control(&arguments)
+            .await
+            .with_context(|| format!("not so: {condition}"))
     }
 
     /// Whether the server's log holds this text.

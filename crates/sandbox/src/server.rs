@@ -44,13 +44,17 @@ pub(crate) trait Server: Debug + Send + Sync {
     fn freeze(&self) -> BoxFuture<'_, anyhow::Result<()>>;
     /// Lets a held one go on.
     fn thaw(&self) -> BoxFuture<'_, anyhow::Result<()>>;
-    /// Takes it off the network that it shares with others of its kind.
+    /// Where it listens on its network, with nobody in between who could say good-bye for it.
+    fn own_address(&self) -> BoxFuture<'_, anyhow::Result<SocketAddr>> {
+        async { bail!("this server has no network of its own") }.boxed()
+    }
+    /// Takes it off its network.
     fn cut_off(&self) -> BoxFuture<'_, anyhow::Result<()>> {
-        async { bail!("this server shares no network with others") }.boxed()
+        async { bail!("this server has no network of its own") }.boxed()
     }
     /// Puts it back, and says where it listens now.
     fn rejoin(&self) -> BoxFuture<'_, anyhow::Result<Ports>> {
-        async { bail!("this server shares no network with others") }.boxed()
+        async { bail!("this server has no network of its own") }.boxed()
     }
     /// Runs the server's own tool of control with these arguments, and returns when it is done.
     fn control<'a>(&'a self, _arguments: &'a [&'a str]) -> BoxFuture<'a, anyhow::Result<()>> {
@@ -126,8 +130,9 @@ impl Lifecycle {
         Ok(())
     }
 
+    /// From within, so that no network is needed.
     pub(crate) async fn control(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let _running = self.expect(&[State::Running]).await?;
+        let _running = self.expect(&[State::Running, State::CutOff]).await?;
         self.server.control(arguments).await
     }
 
@@ -136,6 +141,11 @@ impl Lifecycle {
         self.server.thaw().await?;
         *state = State::Running;
         Ok(())
+    }
+
+    pub(crate) async fn own_address(&self) -> anyhow::Result<SocketAddr> {
+        let _running = self.expect(&[State::Running]).await?;
+        self.server.own_address().await
     }
 
     pub(crate) async fn cut_off(&self) -> anyhow::Result<()> {

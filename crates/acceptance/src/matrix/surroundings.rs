@@ -1,6 +1,6 @@
 //! Faults of processes, time and network, and those found by trying the design out.
 
-use super::{Fault, not_here, scenarios, tests};
+use super::{Fault, scenarios, tests};
 
 pub(super) const FAULTS: &[Fault] = &[
     scenarios(
@@ -128,11 +128,10 @@ pub(super) const FAULTS: &[Fault] = &[
         "A service frozen beyond its lease, then thawed",
         "Its late sends are copies, nothing else",
     ),
-    not_here(
+    scenarios(
         "F9",
-        "A host is gone without a word, holding a lock",
-        "The server notices in bounded time",
-        "keepalives are answered by the kernel, so packets would have to be dropped below TCP",
+        "A host is gone without a word, holding what others need",
+        "The server notices in bounded time (half a minute), and ends the session",
     ),
     scenarios("F10", "A parked result comes again", "Judged anew"),
     scenarios(

@@ -1,14 +1,16 @@
 //! The shared servers, harmed and brought back. Scenarios with these sentences are tagged `@serial`.
 
-use cucumber::{given, when};
-use sandbox::Link;
-
-use crate::eventually::eventually;
-use crate::failed::{Step, require};
-use crate::steps::services::until_orders_are_under_way;
-use crate::world::World;
+use std::time::Duration;
 
 use anyhow::ensure;
+use cucumber::{given, then, when};
+use sandbox::Link;
+
+use crate::eventually::{eventually, within};
+use crate::failed::{Step, require};
+use crate::process::Service;
+use crate::steps::services::until_orders_are_under_way;
+use crate::world::World;
 
 #[given("the broker is down")]
 #[when("the broker is stopped")]
@@ -78,6 +80,56 @@ async fn the_databases_are_frozen(world: &mut World) -> Step {
 async fn the_databases_are_thawed(world: &mut World) -> Step {
     world.stack()?.sandbox().postgres.thaw().await?;
     world.down.databases_frozen = false;
+    Ok(())
+}
+
+#[given("nothing lies between the services and the databases")]
+async fn nothing_lies_between(world: &mut World) -> Step {
+    let stack = world.prepare().await?;
+    Ok(stack.sandbox().postgres.lead_past_the_engine().await?)
+}
+
+/// The server does not hear of it: its sessions go on waiting for clients that it cannot reach any more.
+#[when("the databases are cut off from everybody while orders are under way")]
+async fn the_databases_are_cut_off(world: &mut World) -> Step {
+    until_orders_are_under_way(world).await?;
+    world.stack()?.sandbox().postgres.cut_off().await?;
+    world.down.databases_cut_off = true;
+    Ok(both_have(world, &format!("exists {SESSIONS}")).await?)
+}
+
+/// Those of the services in one database.
+const SESSIONS: &str = "(select from pg_stat_activity where datname = current_database() \
+     and application_name ~ '^paidonce-(orders|payments)-')";
+
+#[then(expr = "the databases have given up every session of the services within {int} seconds")]
+async fn sessions_are_given_up(world: &mut World, seconds: u64) -> Step {
+    let (bound, none) = (
+        Duration::from_secs(seconds),
+        format!("not exists {SESSIONS}"),
+    );
+    within(bound, "no session is left", || both_have(world, &none)).await?;
+    Ok(())
+}
+
+/// Asked within the server, which nobody can reach.
+async fn both_have(world: &World, condition: &str) -> anyhow::Result<()> {
+    let stack = world.stack()?;
+    for service in [Service::Orders, Service::Payments] {
+        let database = stack.database_name(service)?;
+        stack
+            .sandbox()
+            .postgres
+            .ensure_within(database, condition)
+            .await?;
+    }
+    Ok(())
+}
+
+#[when("the databases can be reached again")]
+async fn the_databases_can_be_reached(world: &mut World) -> Step {
+    world.stack()?.sandbox().postgres.rejoin().await?;
+    world.down.databases_cut_off = false;
     Ok(())
 }
 

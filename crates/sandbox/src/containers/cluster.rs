@@ -3,11 +3,12 @@
 //! Not here: what can be done to one of them.
 
 use std::ffi::OsStr;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, ensure};
 use testcontainers::bollard::models::{
-    NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest,
+    EndpointSettings, NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest,
 };
 use testcontainers::core::client::docker_client_instance;
 use testcontainers::{GenericImage, ImageExt};
@@ -40,6 +41,7 @@ done
 #[derive(Debug)]
 pub(super) struct Network {
     name: String,
+    is_ours: bool,
 }
 
 impl Network {
@@ -53,7 +55,18 @@ impl Network {
             .create_network(request)
             .await
             .context("cannot make a network")?;
-        Ok(Self { name })
+        Ok(Self {
+            name,
+            is_ours: true,
+        })
+    }
+
+    /// The one that a container is on that was told of no other.
+    pub(super) fn of_the_engine() -> Self {
+        Self {
+            name: "bridge".to_owned(),
+            is_ours: false,
+        }
     }
 
     /// Takes a container off, which then has no network at all.
@@ -87,6 +100,21 @@ impl Network {
     }
 
     async fn has(&self, container: &str) -> anyhow::Result<bool> {
+        Ok(self.end_at(container).await?.is_some())
+    }
+
+    /// The address of a container on it.
+    pub(super) async fn address_of(&self, container: &str) -> anyhow::Result<IpAddr> {
+        let end = self.end_at(container).await?;
+        let address = end.and_then(|end| end.ip_address);
+        let address = address
+            .with_context(|| format!("the container is not on the network {}", self.name))?;
+        address
+            .parse()
+            .with_context(|| format!("{address:?} is no address"))
+    }
+
+    async fn end_at(&self, container: &str) -> anyhow::Result<Option<EndpointSettings>> {
         let inspected = docker_client_instance()
             .await?
             .inspect_container(container, None)
@@ -95,12 +123,15 @@ impl Network {
         let networks = inspected
             .network_settings
             .and_then(|settings| settings.networks);
-        Ok(networks.is_some_and(|networks| networks.contains_key(&self.name)))
+        Ok(networks.and_then(|mut networks| networks.remove(&self.name)))
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
+        if !self.is_ours {
+            return;
+        }
         let name = std::mem::take(&mut self.name);
         apart(async move {
             let engine = docker_client_instance().await?;
@@ -163,8 +194,9 @@ fn node(
     Container {
         request: Mutex::new(Some(request)),
         ports: &[AMQP_PORT, MANAGEMENT_PORT],
+        tool: "rabbitmqctl",
         container: OnceCell::new(),
-        network: Some(Arc::clone(network)),
+        network: Arc::clone(network),
         _reaper: Arc::clone(reaper),
     }
 }
