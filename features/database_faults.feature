@@ -64,6 +64,25 @@ Feature: Databases that misbehave lose and repeat nothing
     And Ana's balance is 70.00
     And nothing was parked
 
+  @F15 @D7
+  Scenario: Results come in the opposite order of the orders, one of which somebody has locked
+    Given the system is running
+    And Ana has an account with 100.00
+    And Payments is down
+    And Ana has ordered 100 times for 1.00, all at once
+    And the requests wait in the queue
+    And Orders is down
+    When Payments starts
+    Then the results wait in the queue
+    When the waiting results are put back in the opposite order of their orders
+    And somebody locks the order in the middle
+    And Orders starts
+    Then a transaction of Orders waits for it
+    And whoever has locked it can lock all orders behind it
+    When the order is free again
+    Then 100 orders are finished and 0 are cancelled
+    And no transaction came into a deadlock
+
   @D10 @D14
   Scenario: A client is gone in the middle of a transaction, and its locks are freed
     Given the system is running

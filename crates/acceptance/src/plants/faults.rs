@@ -163,6 +163,11 @@ pub(crate) const PLANTS: &[Plant] = &[
         OPEN,
     ),
     // Orders settles, and asks again
+    plant(
+        "settled_in_no_order",
+        "Results come in the opposite order of the orders, one of which somebody has locked",
+        "deadlock",
+    ),
     hidden(
         "a_final_status_is_overwritten",
         &[(

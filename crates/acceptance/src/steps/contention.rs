@@ -36,6 +36,7 @@ async fn accounts_are_locked(world: &mut World) -> Step {
 #[when("the accounts are free again")]
 #[when("the account is free again")]
 #[when("the place is free again")]
+#[when("the order is free again")]
 async fn accounts_are_free(world: &mut World) -> Step {
     let stranger = world.stranger.take().context("nobody holds anything")?;
     Ok(stranger.close().await?)
@@ -107,8 +108,8 @@ fn the_one_in_the_middle(world: &World) -> anyhow::Result<i64> {
 
 /// Somebody who asks for one lock after the other, and is the one who is told if that makes a circle: the server looks
 /// for one after this time, and after a second for all others.
-async fn somebody_patient(world: &World) -> anyhow::Result<PgConnection> {
-    let mut stranger = audit::connect(world.stack()?, Service::Payments).await?;
+async fn somebody_patient(world: &World, service: Service) -> anyhow::Result<PgConnection> {
+    let mut stranger = audit::connect(world.stack()?, service).await?;
     sqlx::raw_sql("begin; set local lock_timeout = 0; set local deadlock_timeout = '10ms'")
         .execute(&mut stranger)
         .await
@@ -119,7 +120,7 @@ async fn somebody_patient(world: &World) -> anyhow::Result<PgConnection> {
 #[when("somebody locks the account of the customer in the middle")]
 async fn the_middle_is_locked(world: &mut World) -> Step {
     let user_id = the_one_in_the_middle(world)?;
-    let mut stranger = somebody_patient(world).await?;
+    let mut stranger = somebody_patient(world, Service::Payments).await?;
     let locked = sqlx::query("select from accounts where user_id = $1 for no key update")
         .bind(user_id)
         .execute(&mut stranger)
@@ -135,7 +136,10 @@ async fn waits_or_sets_aside(world: &mut World) -> Step {
     let stack = world.stack()?;
     eventually("Payments has come to the account", || async move {
         let aside = something_is_aside(stack).await?;
-        ensure!(aside || waiting(stack).await?.len() == 1, "it has not");
+        ensure!(
+            aside || waiting(stack, Service::Payments).await?.len() == 1,
+            "it has not"
+        );
         Ok(())
     })
     .await?;
@@ -159,8 +163,50 @@ async fn locks_those_behind(world: &mut World) -> Step {
     let user_id = the_one_in_the_middle(world)?;
     let statement = "select from accounts where user_id > $1 order by user_id for no key update";
     let waiters = usize::from(!something_is_aside(world.stack()?).await?);
-    let locked = go_on(world, waiters, || sqlx::query(statement).bind(user_id));
+    let locked = go_on(world, (Service::Payments, waiters), || {
+        sqlx::query(statement).bind(user_id)
+    });
     require!(locked.await? > 0, "there are none behind it");
+    Ok(())
+}
+
+#[when("somebody locks the order in the middle")]
+async fn an_order_is_locked(world: &mut World) -> Step {
+    let mut stranger = somebody_patient(world, Service::Orders).await?;
+    let locked: Option<Uuid> = sqlx::query_scalar(
+        "select order_uid from orders where order_uid = ( \
+             select order_uid from orders order by order_uid \
+              limit 1 offset (select count(*) / 2 from orders)) \
+         for no key update",
+    )
+    .fetch_optional(&mut stranger)
+    .await
+    .context("cannot lock an order")?;
+    require!(locked.is_some(), "there are no orders");
+    (world.middle, world.stranger) = (locked, Some(stranger));
+    Ok(())
+}
+
+#[then("a transaction of Orders waits for it")]
+async fn orders_waits(world: &mut World) -> Step {
+    let stack = world.stack()?;
+    eventually("a transaction waits", || async move {
+        let waiting = waiting(stack, Service::Orders).await?.len();
+        ensure!(waiting == 1, "{waiting} do");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+/// Orders waits for the one that is held, having locked those before it and none behind it.
+#[then("whoever has locked it can lock all orders behind it")]
+async fn locks_orders_behind(world: &mut World) -> Step {
+    let order_uid = world.middle.context("no order is locked")?;
+    let statement = "select from orders where order_uid > $1 order by order_uid for no key update";
+    let behind = || sqlx::query(statement).bind(order_uid);
+    let locked = go_on(world, (Service::Orders, 1), behind).await?;
+    require!(locked > 0, "there are none behind it");
     Ok(())
 }
 
@@ -176,7 +222,7 @@ async fn a_place_is_held(world: &mut World) -> Step {
             .await
             .context("Orders does not know the request")?;
     orders.close().await?;
-    let mut stranger = somebody_patient(world).await?;
+    let mut stranger = somebody_patient(world, Service::Payments).await?;
     sqlx::query("insert into inbox_messages (message_id, key, outcome) values ($1, $2, 'applied')")
         .bind(message_id)
         .bind(key)
@@ -191,7 +237,7 @@ async fn a_place_is_held(world: &mut World) -> Step {
 async fn two_wait(world: &mut World) -> Step {
     let stack = world.stack()?;
     eventually("two transactions wait", || async move {
-        let waiting = waiting(stack).await?.len();
+        let waiting = waiting(stack, Service::Payments).await?.len();
         ensure!(waiting == 2, "{waiting} do");
         Ok(())
     })
@@ -217,7 +263,10 @@ async fn takes_those_behind(world: &mut World) -> Step {
     let statement = "insert into inbox_messages (message_id, key, outcome) \
          select id, key, 'applied' from unnest($1::uuid[], $2::uuid[]) as m (id, key) order by id \
          on conflict do nothing";
-    go_on(world, 2, || sqlx::query(statement).bind(&ids).bind(&keys)).await?;
+    go_on(world, (Service::Payments, 2), || {
+        sqlx::query(statement).bind(&ids).bind(&keys)
+    })
+    .await?;
     Ok(())
 }
 
@@ -226,11 +275,11 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-/// What somebody who holds something asks for next. It counts only if so many transactions of Payments have waited all
-/// the while: one that gave up in between, because its patience was over, could not have stood in the way.
+/// What somebody who holds something asks for next. It counts only if so many transactions of the service have waited
+/// all the while: one that gave up in between, because its patience was over, could not have stood in the way.
 async fn go_on<'q>(
     world: &mut World,
-    waiters: usize,
+    (service, waiters): (Service, usize),
     query: impl Fn() -> Query<'q>,
 ) -> anyhow::Result<u64> {
     let mut stranger = world.stranger.take().context("nobody holds anything")?;
@@ -242,7 +291,7 @@ async fn go_on<'q>(
             begun.elapsed() < PATIENCE,
             "they do not wait for long enough"
         );
-        let before = waiting(world.stack()?).await?;
+        let before = waiting(world.stack()?, service).await?;
         if before.len() < waiters {
             continue;
         }
@@ -253,7 +302,7 @@ async fn go_on<'q>(
         let rows = done
             .context("what is behind is not to be had")?
             .rows_affected();
-        let after = waiting(world.stack()?).await?;
+        let after = waiting(world.stack()?, service).await?;
         if before.iter().all(|waiter| after.contains(waiter)) {
             break rows;
         }
@@ -265,15 +314,16 @@ async fn go_on<'q>(
     Ok(rows)
 }
 
-/// The transactions of Payments' consumers that wait for a lock, each with since when, in microseconds.
-async fn waiting(stack: &Stack) -> anyhow::Result<Vec<(i32, i64)>> {
-    let mut connection = audit::connect(stack, Service::Payments).await?;
+/// The transactions of a service's consumers that wait for a lock, each with since when, in microseconds.
+async fn waiting(stack: &Stack, service: Service) -> anyhow::Result<Vec<(i32, i64)>> {
+    let mut connection = audit::connect(stack, service).await?;
     let waiting = sqlx::query_as(
         "select distinct pid, (extract(epoch from waitstart) * 1000000)::bigint \
            from pg_locks join pg_stat_activity using (pid) \
-          where datname = current_database() and application_name = 'paidonce-payments-consumer' \
+          where datname = current_database() and application_name = $1 \
             and not granted and waitstart is not null",
     )
+    .bind(format!("paidonce-{service}-consumer"))
     .fetch_all(&mut connection)
     .await
     .context("cannot read the locks")?;

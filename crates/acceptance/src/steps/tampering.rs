@@ -241,13 +241,24 @@ async fn in_the_opposite_order(world: &mut World) -> Step {
 #[when("the waiting requests are put back in the opposite order of the customers")]
 async fn in_the_opposite_order_of_customers(world: &mut World) -> Step {
     let replaced = replace_all(world, PAYMENT_REQUESTS, |mut stolen| {
-        stolen.sort_by_cached_key(|message| {
-            let body: serde_json::Value = serde_json::from_slice(&message.body).unwrap_or_default();
-            Reverse(body["user_id"].as_i64())
-        });
+        stolen.sort_by_cached_key(|message| Reverse(field(message, "user_id").as_i64()));
         stolen
     });
     Ok(replaced.await?)
+}
+
+#[when("the waiting results are put back in the opposite order of their orders")]
+async fn in_the_opposite_order_of_orders(world: &mut World) -> Step {
+    let replaced = replace_all(world, ORDER_RESULTS, |mut stolen| {
+        stolen.sort_by_cached_key(|message| Reverse(field(message, "order_uid").to_string()));
+        stolen
+    });
+    Ok(replaced.await?)
+}
+
+fn field(message: &Stolen, name: &str) -> serde_json::Value {
+    let body: serde_json::Value = serde_json::from_slice(&message.body).unwrap_or_default();
+    body[name].clone()
 }
 
 #[then("no database takes what is no amount")]

@@ -1,11 +1,14 @@
 //! SQL of the faults that are planted for the acceptance suite.
 
+use std::collections::HashMap;
+
 use contracts::OrderUid;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::StoredOrders;
-use crate::order::Status;
+use crate::order::{Known, Status};
+use crate::store;
 
 /// As if the orders had been stored without their events.
 pub(crate) async fn take_the_events_out(
@@ -33,4 +36,19 @@ pub(crate) async fn overwrite_status(
             .await?;
     }
     Ok(())
+}
+
+/// Locks orders in the order in which they are named.
+pub(crate) async fn lock_in_no_order(
+    transaction: &mut PgConnection,
+    uids: &[Uuid],
+) -> Result<HashMap<OrderUid, Known>, sqlx::Error> {
+    sqlx::query(
+        "select from orders where order_uid = any ($1) \
+         order by array_position($1, order_uid) for no key update",
+    )
+    .bind(uids)
+    .execute(&mut *transaction)
+    .await?;
+    store::lock_orders(transaction, uids).await
 }
