@@ -33,7 +33,8 @@ const READ_SILENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Limits {
     /// For the connection.
     pub(crate) connect: Duration,
-    /// For the head of the answer, connection included.
+    /// For the head of the answer, connection included: a second more than a service waits for its
+    /// database, and less than the ten that a client is promised.
     pub(crate) answer: Duration,
 }
 

@@ -17,32 +17,42 @@ const QUEUES: &[&str] = &[ORDER_RESULTS.queue, PAYMENT_REQUESTS.queue];
 /// How often to look. Most is closed by the message that settles its order.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Closes it, again and again until `shutdown`.
+/// Closes it, now and again and again until `shutdown`, and shows what is parked.
 pub(crate) async fn run(pool: &PgPool, shown: &Parked, shutdown: &CancellationToken) {
-    every(PERIOD, shutdown.clone(), async || {
-        match bounded(close_parked(pool, shown)).await {
-            Ok(0) => {}
-            Ok(messages) => tracing::info!(messages, "closed what was parked about settled orders"),
-            Err(error) => tracing::warn!("cannot close what is parked: {}", chain(&error)),
-        }
-    })
-    .await;
+    look(pool, shown).await;
+    every(PERIOD, shutdown.clone(), || look(pool, shown)).await;
 }
 
-/// Closes it, shows what is left, and returns how many messages were closed.
-async fn close_parked(pool: &PgPool, shown: &Parked) -> Result<u64, sqlx::Error> {
+async fn look(pool: &PgPool, shown: &Parked) {
+    match bounded(close_parked(pool)).await {
+        Ok(0) => {}
+        Ok(messages) => tracing::info!(messages, "closed what was parked about settled orders"),
+        Err(error) => tracing::warn!("cannot close what is parked: {}", chain(&error)),
+    }
+    // Apart: a count that takes too long must not keep anything open.
+    match bounded(count_parked(pool)).await {
+        Ok(counts) => shown.set(&counts),
+        Err(error) => tracing::warn!("cannot count what is parked: {}", chain(&error)),
+    }
+}
+
+/// Closes it, and returns how many messages.
+async fn close_parked(pool: &PgPool) -> Result<u64, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let keys = postbox::find_parked_keys(&mut transaction, QUEUES).await?;
     let settled = store::find_final(&mut transaction, &keys).await?;
     let closed = postbox::close_parked(&mut transaction, QUEUES, &settled).await?;
-    let counts = postbox::count_parked(&mut transaction).await?;
     transaction.commit().await?;
+    Ok(closed)
+}
+
+async fn count_parked(pool: &PgPool) -> Result<Vec<Count>, sqlx::Error> {
+    let counts = postbox::count_parked(&mut *pool.acquire().await?).await?;
     let counts = counts.into_iter().map(|count| Count {
         queue: count.queue,
         reason: count.reason,
         open: count.open,
         all: count.all,
     });
-    shown.set(&counts.collect::<Vec<_>>());
-    Ok(closed)
+    Ok(counts.collect())
 }

@@ -2,6 +2,9 @@
 //!
 //! Not here: parking, and the counting (`postbox`).
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::{Counters, Gauges, Metrics};
 
 /// Reasons for which a message says another thing than what was decided: never by chance.
@@ -14,6 +17,9 @@ pub struct Parked {
     open: Gauges,
     all: Counters<2>,
     contradictions: Counters<1>,
+    /// The most that was seen under each queue and reason: one that comes back may change its reason, and a count
+    /// never falls.
+    most: Arc<Mutex<BTreeMap<[String; 2], u64>>>,
 }
 
 /// How many messages out of one queue are parked for one reason.
@@ -45,6 +51,7 @@ impl Parked {
             ),
             all: metrics.counters("parked", all, ["queue", "reason"]),
             contradictions: metrics.counters("contradictions", against, ["kind"]),
+            most: Arc::default(),
         }
     }
 
@@ -54,21 +61,57 @@ impl Parked {
             let here = counts.iter().filter(|count| count.queue == queue);
             self.open.set(queue, here.map(|count| count.open).sum());
         }
-        let all = counts.iter().map(|count| {
+        let mut most = self.most.lock().unwrap_or_else(PoisonError::into_inner);
+        for count in counts {
             let labels = [count.queue.clone(), count.reason.clone()];
-            (labels, number(count.all))
-        });
-        self.all.set(all.collect());
+            let seen = most.entry(labels).or_default();
+            *seen = number(count.all).max(*seen);
+        }
         let against = CONTRADICTIONS.map(|kind| {
-            let of_this_kind = counts.iter().filter(|count| count.reason == kind);
-            let sum = of_this_kind.map(|count| count.all).sum();
-            ([kind.to_owned()], number(sum))
+            let of_this_kind = most.iter().filter(|([_, reason], _)| reason == kind);
+            ([kind.to_owned()], of_this_kind.map(|(_, seen)| seen).sum())
         });
         self.contradictions.set(against.into());
+        let all = most.iter().map(|(labels, seen)| (labels.clone(), *seen));
+        self.all.set(all.collect());
     }
 }
 
 /// No count of rows is negative.
 fn number(rows: i64) -> u64 {
     u64::try_from(rows).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conflicts(all: i64) -> Count {
+        Count {
+            queue: "letters".into(),
+            reason: "conflict".into(),
+            open: 1,
+            all,
+        }
+    }
+
+    #[test]
+    fn a_count_never_falls() {
+        let parked = Parked::new(&Metrics::new("orders"), &["letters"]);
+        for (counts, seen) in [
+            (vec![conflicts(2)], 2),
+            (vec![conflicts(1)], 2),
+            (vec![], 2),
+            (vec![conflicts(3)], 3),
+        ] {
+            parked.set(&counts);
+            let all = parked.all.0.read().expect("not poisoned");
+            assert_eq!(*all, [(["letters".into(), "conflict".into()], seen)]);
+            let against = parked.contradictions.0.read().expect("not poisoned");
+            assert_eq!(
+                *against,
+                [(["contradiction".into()], 0), (["conflict".into()], seen)]
+            );
+        }
+    }
 }
