@@ -115,8 +115,7 @@ Feature: A broker that is there and does not do its work
     And Ana has an account with 100.00
     When the services may do nothing at the broker any more
     And Ana orders for 30.00
-    Then Orders is not ready for everything within 10 seconds
-    And Payments is not ready for everything within 10 seconds
+    Then Orders and Payments are not ready for everything within 10 seconds
     And Orders says "ACCESS_REFUSED"
     And Payments says "ACCESS_REFUSED"
     And Ana's order is still open
@@ -171,8 +170,7 @@ Feature: A broker that is there and does not do its work
     And Ana has an account with 100.00
     When the services' password at the broker is changed
     And Ana orders for 30.00
-    Then Orders is not ready for everything within 10 seconds
-    And Payments is not ready for everything within 10 seconds
+    Then Orders and Payments are not ready for everything within 10 seconds
     And Orders says "ACCESS_REFUSED"
     And Payments says "ACCESS_REFUSED"
     And Ana's order is still open

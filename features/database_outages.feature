@@ -49,7 +49,7 @@ Feature: A database outage turns customers away, and loses nothing
     And the system is running
     And orders keep coming in
     When the databases are cut off from everybody while orders are under way
-    Then the databases have given up every session of the services within 60 seconds
+    Then the databases have given up every session of the services within 45 seconds
     When the databases can be reached again
     Then every service is ready within 15 seconds
     When the orders stop coming in

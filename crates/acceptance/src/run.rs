@@ -295,13 +295,15 @@ fn close(
 
 /// Says how many of the deaths that there are were survived, or of those that were asked for.
 fn close_deaths(ran: &BTreeMap<String, (usize, usize)>, all: Option<&moments::Cells>) -> bool {
-    let survived = ran.values().filter(|(_, bad)| *bad == 0).count();
+    let survived = |death: &&String| ran.get(*death).is_some_and(|(_, bad)| *bad == 0);
     let Some(all) = all else {
         if !ran.is_empty() {
+            let survived = ran.keys().filter(survived).count();
             println!("crash moments: {survived} of {} survived", ran.len());
         }
         return true;
     };
+    let survived = all.iter().filter(survived).count();
     for missing in all.iter().filter(|death| !ran.contains_key(*death)) {
         println!("nobody died: {missing}");
     }

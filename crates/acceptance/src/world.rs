@@ -47,6 +47,7 @@ pub(crate) struct Down {
     pub(crate) broker_frozen: bool,
     /// The databases' process stands still.
     pub(crate) databases_frozen: bool,
+    /// Or led past the engine.
     pub(crate) databases_cut_off: bool,
     /// The alarm that is raised at the broker.
     pub(crate) alarm: Option<Alarm>,

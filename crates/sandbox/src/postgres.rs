@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use crate::Proxy;
 use crate::given::{Endpoint, encode};
 use crate::sandbox::Login;
-use crate::server::{Lifecycle, Ports, Server};
+use crate::server::{Lifecycle, Ports, Server, State};
 
 /// Where a server in a container has a disk of 64 MiB beside its own, empty at each start. The folder is one in which
 /// everybody may write: after a restart the mode asked for is gone, and that of the folder holds.
@@ -218,13 +218,15 @@ impl Postgres {
             .context("cannot cut PostgreSQL off")
     }
 
-    /// Puts it back; returns when a query is answered.
+    /// Puts it back if it was cut off, and leads connections the usual way; returns when a query is answered.
     ///
     /// # Errors
-    /// If it was not cut off, or does not answer within 120 s.
+    /// If it does not answer within 120 s.
     pub async fn rejoin(&self) -> anyhow::Result<()> {
-        let ports = self.lifecycle.rejoin().await?;
-        self.lead_to(ports).await
+        if self.lifecycle.state().await == State::CutOff {
+            self.lifecycle.rejoin().await?;
+        }
+        self.lead_to(self.lifecycle.ports()).await
     }
 
     /// Whether a condition holds, asked from within the server's container: also of one that is cut off.

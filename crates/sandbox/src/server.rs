@@ -150,9 +150,9 @@ impl Lifecycle {
 
     pub(crate) async fn cut_off(&self) -> anyhow::Result<()> {
         let mut state = self.expect(&[State::Running]).await?;
-        self.server.cut_off().await?;
+        // Also if it fails half-way: to put it back does no harm where it is.
         *state = State::CutOff;
-        Ok(())
+        self.server.cut_off().await
     }
 
     pub(crate) async fn rejoin(&self) -> anyhow::Result<Ports> {
@@ -175,7 +175,8 @@ impl Lifecycle {
             self.server.thaw().await?;
             *state = State::Running;
         }
-        if *state == State::Running && self.server.is_ours() && self.server.is_alive().await {
+        let runs = matches!(*state, State::Running | State::CutOff);
+        if runs && self.server.is_ours() && self.server.is_alive().await {
             self.server.stop().await?;
         }
         *state = State::Down;

@@ -130,8 +130,8 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
     scenarios(
         "F9",
-        "A host is gone without a word, holding what others need",
-        "The server notices in bounded time (half a minute), and ends the session",
+        "A host is gone without a word, and its sessions are left",
+        "The server notices in bounded time and ends them, with the locks that they hold",
     ),
     scenarios("F10", "A parked result comes again", "Judged anew"),
     scenarios(

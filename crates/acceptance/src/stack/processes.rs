@@ -36,7 +36,7 @@ impl Stack {
     /// Whether each process that was started still runs.
     ///
     /// # Errors
-    /// If one has ended by itself, with what it said last.
+    /// If one has ended by itself, with how.
     pub(crate) fn ensure_alive(&mut self) -> anyhow::Result<()> {
         self.running
             .values_mut()

@@ -21,7 +21,7 @@ use crate::world::World;
 
 /// By how much a clock is wrong.
 const HOUR: i64 = 3600;
-/// A clock that has stood still for so many seconds does not go slow only.
+/// A clock that still tells the same second after so many stands still.
 const STANDS: i64 = 5;
 /// What a message may be under way for.
 const TOLERATED: i64 = 60;
@@ -36,6 +36,8 @@ async fn can_be_set(world: &mut World, service: Which) -> Step {
         ("FAKETIME_TIMESTAMP_FILE", file.path().display().to_string()),
         // Seconds after which the file is read again.
         ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+        // The time at which it is to stand still is told in this one.
+        ("TZ", "UTC".to_owned()),
         // Waiting goes by another clock, which nobody can set.
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
     ];
@@ -77,13 +79,16 @@ async fn falls_behind(world: &mut World, service: Which) -> Step {
 #[when(expr = "the clock of {service} stands still")]
 async fn stands_still(world: &mut World, service: Which) -> Step {
     let mut connection = audit::connect(world.stack()?, service.0.service).await?;
-    let at: String =
-        sqlx::query_scalar("select to_char(now() at time zone 'utc', 'YYYY-MM-DD HH24:MI:SS')")
-            .fetch_one(&mut connection)
-            .await
-            .context("cannot ask for the time")?;
+    let (text, at): (String, i64) = sqlx::query_as(
+        "select to_char(now() at time zone 'utc', 'YYYY-MM-DD HH24:MI:SS'), \
+                floor(extract(epoch from now()))::bigint",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .context("cannot ask for the time")?;
     connection.close().await?;
-    Ok(set(world, service.0.service, &at, |wrong| wrong <= -STANDS).await?)
+    let still = |told: i64, now: i64| told == at && now - told >= STANDS;
+    Ok(set(world, service.0.service, &text, still).await?)
 }
 
 #[when(expr = "the clock of {service} is right again")]
@@ -93,16 +98,16 @@ async fn is_right_again(world: &mut World, service: Which) -> Step {
 
 /// Puts it off by so many seconds.
 async fn put_off(world: &World, service: Service, off: i64) -> anyhow::Result<()> {
-    let near = |wrong: i64| (wrong - off).abs() < TOLERATED;
+    let near = |told: i64, now: i64| (told - now - off).abs() < TOLERATED;
     set(world, service, &format!("{off:+}"), near).await
 }
 
-/// Sets it as libfaketime reads it, and waits until it is wrong by as many seconds as fit.
+/// Sets it as libfaketime reads it, and waits until the time that is told fits the time that it is, in seconds.
 async fn set(
     world: &World,
     service: Service,
     to: &str,
-    fits: impl Fn(i64) -> bool,
+    fits: impl Fn(i64, i64) -> bool,
 ) -> anyhow::Result<()> {
     let file = world.clock.as_ref().context("that clock cannot be set")?;
     ensure!(world.rush.is_some(), "without orders nobody tells the time");
@@ -117,8 +122,8 @@ async fn set(
     eventually("the clock is set", || async move {
         let message = amqp::overhear(heard, EXCHANGE, sent).await?;
         let told = message.properties.timestamp().context("no time is told")?;
-        let wrong = i64::try_from(told)? - now()?;
-        ensure!(fits(wrong), "it is wrong by {wrong} s");
+        let (told, now) = (i64::try_from(told)?, now()?);
+        ensure!(fits(told, now), "it is wrong by {} s", told - now);
         Ok(())
     })
     .await?;

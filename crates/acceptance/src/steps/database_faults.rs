@@ -81,38 +81,44 @@ async fn connections_are_ended(world: &mut World, service: Which, role: String) 
         })
         .await?;
     }
-    eventually("one is ended in the middle of its work", || async {
-        let mut connection = audit::connect(stack, service.0.service).await?;
-        sqlx::raw_sql(END_BUSY).execute(&mut connection).await?;
-        let ended: i64 = sqlx::query_scalar("select pg_temp.end_busy($1)")
-            .bind(&name)
-            .fetch_one(&mut connection)
-            .await?;
-        connection.close().await?;
-        ensure!(ended > 0, "none of {name} is at work");
-        Ok(())
+    eventually("one is ended in the middle of its work", || {
+        end_at_work(stack, service.0.service, &name)
     })
     .await?;
     Ok(())
 }
 
-/// Looks again and again for a second: a statement takes no more than a fraction of a millisecond.
-const END_BUSY: &str = "
-    create function pg_temp.end_busy(name text) returns bigint language plpgsql as $$
-    declare
-        ended bigint := 0;
-        begun timestamptz := clock_timestamp();
-    begin
-        while ended = 0 and clock_timestamp() < begun + interval '1 second' loop
-            perform pg_stat_clear_snapshot();
-            select count(*) into ended from (
-                select pg_terminate_backend(pid) as done from pg_stat_activity
-                 where datname = current_database() and application_name = name and state <> 'idle') a
-             where done;
-        end loop;
-        return ended;
-    end
-    $$";
+/// Nobody can write while this is held. Taken in the order in which all take it.
+const NOBODY_WRITES: &str =
+    "begin; lock table inbox_messages in share mode; lock table outbox_messages in share mode";
+
+/// Lets them begin something that they cannot end, and ends them over it.
+async fn end_at_work(stack: &Stack, service: Service, name: &str) -> anyhow::Result<()> {
+    let mut stranger = audit::connect(stack, service).await?;
+    sqlx::raw_sql(NOBODY_WRITES).execute(&mut stranger).await?;
+    let mut other = audit::connect(stack, service).await?;
+    let other = &mut other;
+    let mut ended: i64 = 0;
+    let begun = Instant::now();
+    while ended == 0 && begun.elapsed() < HELD_BACK {
+        ended = sqlx::query_scalar(
+            "select count(*) from ( \
+                 select pg_terminate_backend(pid) as done from pg_stat_activity \
+                  where datname = current_database() and application_name = $1 \
+                    and wait_event_type = 'Lock') as a \
+              where done",
+        )
+        .bind(name)
+        .fetch_one(&mut *other)
+        .await?;
+    }
+    stranger.close().await?;
+    ensure!(ended > 0, "none of {name} is at work");
+    Ok(())
+}
+
+/// Less than a service waits for a lock.
+const HELD_BACK: Duration = Duration::from_secs(1);
 
 #[when(expr = "the database of {service} lets nobody in any more")]
 async fn nobody_is_let_in(world: &mut World, service: Which) -> Step {

@@ -85,16 +85,23 @@ async fn the_databases_are_thawed(world: &mut World) -> Step {
 
 #[given("nothing lies between the services and the databases")]
 async fn nothing_lies_between(world: &mut World) -> Step {
-    let stack = world.prepare().await?;
-    Ok(stack.sandbox().postgres.lead_past_the_engine().await?)
+    world.prepare().await?;
+    // Whatever comes of it: the end of the scenario leads new connections the usual way.
+    world.down.databases_cut_off = true;
+    Ok(world
+        .stack()?
+        .sandbox()
+        .postgres
+        .lead_past_the_engine()
+        .await?)
 }
 
 /// The server does not hear of it: its sessions go on waiting for clients that it cannot reach any more.
 #[when("the databases are cut off from everybody while orders are under way")]
 async fn the_databases_are_cut_off(world: &mut World) -> Step {
     until_orders_are_under_way(world).await?;
-    world.stack()?.sandbox().postgres.cut_off().await?;
     world.down.databases_cut_off = true;
+    world.stack()?.sandbox().postgres.cut_off().await?;
     Ok(both_have(world, &format!("exists {SESSIONS}")).await?)
 }
 

@@ -206,26 +206,34 @@ async fn not_taken_for_all(world: &mut World, _person: Person) -> Step {
 
 #[when(expr = "{int} clients send the gateway the head of a request, one byte at a time")]
 async fn slow_heads(world: &mut World, count: usize) -> Step {
-    Ok(dawdlers(world, count, b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await?)
+    Ok(dawdlers(world, count, b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await?)
 }
 
 #[when(expr = "{int} clients send it an order, one byte at a time")]
 async fn slow_bodies(world: &mut World, count: usize) -> Step {
     let head = b"POST /v1/orders/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
                  Content-Length: 60000\r\n\r\n";
-    Ok(dawdlers(world, count, head).await?)
+    Ok(dawdlers(world, count, head, b"{").await?)
 }
 
-/// Clients that begin like that, and go on by a byte at a time until they are cut off.
-async fn dawdlers(world: &mut World, count: usize, begin: &'static [u8]) -> anyhow::Result<()> {
+/// Clients that send the one at once, and the other and more a byte at a time until they are cut off.
+async fn dawdlers(
+    world: &mut World,
+    count: usize,
+    at_once: &'static [u8],
+    slowly: &'static [u8],
+) -> anyhow::Result<()> {
     let port = world.stack()?.api_port(GATEWAY)?;
     for _ in 0..count {
         let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-        client.write_all(begin).await?;
+        client.write_all(at_once).await?;
         world.slow.spawn(async move {
             let mut pace = tokio::time::interval(DAWDLE);
-            while client.write_all(b" ").await.is_ok() {
+            for byte in slowly.iter().chain(std::iter::repeat(&b' ')) {
                 pace.tick().await;
+                if client.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
             }
         });
     }

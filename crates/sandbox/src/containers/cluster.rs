@@ -84,8 +84,11 @@ impl Network {
         Ok(())
     }
 
-    /// Puts a container back.
+    /// Puts a container back, unless it is there.
     pub(super) async fn join(&self, container: &str) -> anyhow::Result<()> {
+        if self.has(container).await? {
+            return Ok(());
+        }
         let request = NetworkConnectRequest {
             container: container.to_owned(),
             endpoint_config: None,
