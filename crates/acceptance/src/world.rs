@@ -99,8 +99,8 @@ pub(crate) struct World {
     pub(crate) silent: Vec<TcpStream>,
     /// Clients that never come to the end of a request.
     pub(crate) slow: JoinSet<()>,
-    /// What was wrong with an answer that was cut short; nothing, if it was seen to be.
-    pub(crate) cut_short: Option<String>,
+    /// Whether an answer that was cut short was seen to be; else what was taken for it.
+    pub(crate) cut_short: Option<Result<(), String>>,
     /// A stranger's connection to the broker.
     pub(crate) outsider: Option<lapin::Connection>,
     /// Takes messages away meanwhile.

@@ -164,8 +164,8 @@ pub fn check(health: &Health, pool: PgPool) {
 }
 
 /// How long the server may owe an answer. Its own `statement_timeout` of 5 s comes first wherever
-/// it is there to keep it, and the eight seconds come later after which the gateway gives us up.
-const ANSWER_LIMIT: Duration = Duration::from_secs(7);
+/// it is there to keep it.
+const ANSWER_LIMIT: Duration = crate::serve::PATIENCE;
 
 /// Work with the database that ends, also when its answer is lost on the way: neither sqlx nor the
 /// socket would ever give up. Whether the work was done is then unknown, and its connection is

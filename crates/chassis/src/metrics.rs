@@ -27,7 +27,7 @@ use crate::error::ApiError;
 use crate::http::both;
 use crate::tasks::{TaskState, Tasks};
 
-pub use parked::{Count, Parked};
+pub use parked::Parked;
 
 /// In front of every name.
 const PREFIX: &str = "paidonce";

@@ -33,6 +33,10 @@ use crate::error::ApiError;
 use crate::http::refuse;
 use stream::{BoundedStream, Phase};
 
+/// How long a service may wait for what it needs until it tells its client that it cannot. Whoever asks on behalf of
+/// another waits for longer, and so hears why.
+pub const PATIENCE: Duration = Duration::from_secs(7);
+
 /// Pause after an accept that failed for want of resources, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -13,6 +13,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use chassis::error::{ApiError, chain};
 use chassis::extract::read_body;
+use chassis::serve::PATIENCE;
 use http::Method;
 use http::header::CONTENT_LENGTH;
 use reqwest::{Client, Url, redirect};
@@ -33,8 +34,8 @@ const READ_SILENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Limits {
     /// For the connection.
     pub(crate) connect: Duration,
-    /// For the head of the answer, connection included: a second more than a service waits for its
-    /// database, and less than the ten that a client is promised.
+    /// For the head of the answer, connection included: more than the service's own patience, and less
+    /// than the ten seconds that a client is promised.
     pub(crate) answer: Duration,
 }
 
@@ -42,7 +43,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(1),
-            answer: Duration::from_secs(8),
+            answer: PATIENCE + Duration::from_secs(1),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chassis::database::bounded;
 use chassis::error::chain;
-use chassis::metrics::{Count, Parked};
+use chassis::metrics::Parked;
 use chassis::tasks::every;
 use contracts::topology::{ORDER_RESULTS, PAYMENT_REQUESTS};
 use sqlx::PgPool;
@@ -30,8 +30,12 @@ async fn look(pool: &PgPool, shown: &Parked) {
         Err(error) => tracing::warn!("cannot close what is parked: {}", chain(&error)),
     }
     // Apart: a count that takes too long must not keep anything open.
-    match bounded(count_parked(pool)).await {
-        Ok(counts) => shown.set(&counts),
+    match bounded(postbox::count_parked(pool)).await {
+        Ok(counts) => shown.set(
+            counts
+                .iter()
+                .map(|n| (&*n.queue, &*n.reason, n.open, n.all)),
+        ),
         Err(error) => tracing::warn!("cannot count what is parked: {}", chain(&error)),
     }
 }
@@ -44,15 +48,4 @@ async fn close_parked(pool: &PgPool) -> Result<u64, sqlx::Error> {
     let closed = postbox::close_parked(&mut transaction, QUEUES, &settled).await?;
     transaction.commit().await?;
     Ok(closed)
-}
-
-async fn count_parked(pool: &PgPool) -> Result<Vec<Count>, sqlx::Error> {
-    let counts = postbox::count_parked(&mut *pool.acquire().await?).await?;
-    let counts = counts.into_iter().map(|count| Count {
-        queue: count.queue,
-        reason: count.reason,
-        open: count.open,
-        all: count.all,
-    });
-    Ok(counts.collect())
 }

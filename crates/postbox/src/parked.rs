@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use lapin::BasicProperties;
 use sha2::{Digest, Sha256};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::message::NewMessage;
@@ -308,7 +308,7 @@ pub struct ParkedCount {
 ///
 /// # Errors
 /// The database's.
-pub async fn count_parked(connection: &mut PgConnection) -> Result<Vec<ParkedCount>, sqlx::Error> {
+pub async fn count_parked(pool: &PgPool) -> Result<Vec<ParkedCount>, sqlx::Error> {
     sqlx::query_as!(
         ParkedCount,
         r#"
@@ -317,7 +317,7 @@ pub async fn count_parked(connection: &mut PgConnection) -> Result<Vec<ParkedCou
          group by queue, reason
         "#,
     )
-    .fetch_all(connection)
+    .fetch_all(pool)
     .await
 }
 

@@ -22,18 +22,8 @@ pub struct Parked {
     most: Arc<Mutex<BTreeMap<[String; 2], u64>>>,
 }
 
-/// How many messages out of one queue are parked for one reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Count {
-    /// The queue they came from, or could not be sent to.
-    pub queue: String,
-    /// A word of the contract's list.
-    pub reason: String,
-    /// Those that wait for an operator.
-    pub open: i64,
-    /// All, whatever became of them.
-    pub all: i64,
-}
+/// Of one queue and one reason: how many messages wait for an operator, and how many were parked at all.
+type Count<'a> = (&'a str, &'a str, i64, i64);
 
 impl Parked {
     /// Nothing is known to be parked in these queues yet.
@@ -56,16 +46,22 @@ impl Parked {
     }
 
     /// Shows what is parked now.
-    pub fn set(&self, counts: &[Count]) {
-        for &queue in self.queues {
-            let here = counts.iter().filter(|count| count.queue == queue);
-            self.open.set(queue, here.map(|count| count.open).sum());
-        }
+    pub fn set<'a>(&self, counts: impl Iterator<Item = Count<'a>>) {
+        let mut open: BTreeMap<&str, i64> = self.queues.iter().map(|&queue| (queue, 0)).collect();
         let mut most = self.most.lock().unwrap_or_else(PoisonError::into_inner);
-        for count in counts {
-            let labels = [count.queue.clone(), count.reason.clone()];
-            let seen = most.entry(labels).or_default();
-            *seen = number(count.all).max(*seen);
+        for (queue, reason, waiting, all) in counts {
+            // Any other queue has no gauge.
+            if let Some(open) = open.get_mut(queue) {
+                *open += waiting;
+            }
+            let seen = most
+                .entry([queue.to_owned(), reason.to_owned()])
+                .or_default();
+            // No count of rows is negative.
+            *seen = u64::try_from(all).unwrap_or_default().max(*seen);
+        }
+        for &queue in self.queues {
+            self.open.set(queue, open[queue]);
         }
         let against = CONTRADICTIONS.map(|kind| {
             let of_this_kind = most.iter().filter(|([_, reason], _)| reason == kind);
@@ -77,34 +73,21 @@ impl Parked {
     }
 }
 
-/// No count of rows is negative.
-fn number(rows: i64) -> u64 {
-    u64::try_from(rows).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn conflicts(all: i64) -> Count {
-        Count {
-            queue: "letters".into(),
-            reason: "conflict".into(),
-            open: 1,
-            all,
-        }
-    }
-
     #[test]
     fn a_count_never_falls() {
         let parked = Parked::new(&Metrics::new("orders"), &["letters"]);
+        let conflicts = |all| ("letters", "conflict", 1, all);
         for (counts, seen) in [
             (vec![conflicts(2)], 2),
             (vec![conflicts(1)], 2),
             (vec![], 2),
             (vec![conflicts(3)], 3),
         ] {
-            parked.set(&counts);
+            parked.set(counts.into_iter());
             let all = parked.all.0.read().expect("not poisoned");
             assert_eq!(*all, [(["letters".into(), "conflict".into()], seen)]);
             let against = parked.contradictions.0.read().expect("not poisoned");
